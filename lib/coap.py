@@ -1,0 +1,2118 @@
+"""CoAP (RFC 7252, RFC 6690) in one file, server and client at once, for MicroPython and CPython.
+
+    import coap
+
+    endpoint = coap.Endpoint(port=5683)
+    temperature = endpoint.resource("sensors/temp", rt="temperature", ct=coap.TEXT)
+
+    @temperature.get
+    def read(request, response):
+        return "22.5 C"
+
+    while True:
+        endpoint.process()
+
+and a client: `coap.Endpoint().get("coap://192.0.2.1/sensors/temp").payload`.
+
+The file reads from the leaf to the facade: constants, errors, the codec and `Message`, URIs, the records and
+tables of the message layer, resources, the protocol `Engine` (bytes and a time in, bytes and the time of the
+next event out, no I/O), and below the ruler the `Endpoint`, which puts the engine on a socket.
+
+RFC 7252: server and client over UDP, no proxy. RFC 6690: discovery. RFC 8132: FETCH, PATCH, iPATCH.
+"""
+
+import os
+import sys
+import time
+
+try:
+    from micropython import const
+except ImportError:  # CPython
+
+    def const(value):
+        return value
+
+
+try:
+    import select
+    import socket
+except ImportError:  # firmware without a network: the protocol still works over an injected transport
+    select = socket = None
+
+try:
+    from time import ticks_add, ticks_diff, ticks_ms
+except ImportError:  # CPython: the same 30 bit milliseconds as on a board, so that they wrap alike
+
+    def ticks_ms():
+        return time.monotonic_ns() // 1000000 & 0x3FFFFFFF
+
+    def ticks_add(ticks, delta_ms):
+        return ticks + delta_ms & 0x3FFFFFFF
+
+    def ticks_diff(later, earlier):
+        return (later - earlier + 0x20000000 & 0x3FFFFFFF) - 0x20000000
+
+
+VERSION = "0.1.0"
+
+# Message types (RFC 7252 section 3)
+CON = const(0)
+NON = const(1)
+ACK = const(2)
+RST = const(3)
+
+# Methods (RFC 7252 section 12.1.1, RFC 8132)
+GET = const(1)
+POST = const(2)
+PUT = const(3)
+DELETE = const(4)
+FETCH = const(5)
+PATCH = const(6)
+IPATCH = const(7)
+
+# Response codes: class << 5 | detail (RFC 7252 section 12.1.2, 7959, 8132, 8516)
+CREATED = const(65)
+DELETED = const(66)
+VALID = const(67)
+CHANGED = const(68)
+CONTENT = const(69)
+CONTINUE = const(95)
+BAD_REQUEST = const(128)
+UNAUTHORIZED = const(129)
+BAD_OPTION = const(130)
+FORBIDDEN = const(131)
+NOT_FOUND = const(132)
+METHOD_NOT_ALLOWED = const(133)
+NOT_ACCEPTABLE = const(134)
+REQUEST_ENTITY_INCOMPLETE = const(136)
+CONFLICT = const(137)
+PRECONDITION_FAILED = const(140)
+REQUEST_ENTITY_TOO_LARGE = const(141)
+UNSUPPORTED_CONTENT_FORMAT = const(143)
+UNPROCESSABLE_ENTITY = const(150)
+TOO_MANY_REQUESTS = const(157)
+INTERNAL_SERVER_ERROR = const(160)
+NOT_IMPLEMENTED = const(161)
+BAD_GATEWAY = const(162)
+SERVICE_UNAVAILABLE = const(163)
+GATEWAY_TIMEOUT = const(164)
+PROXYING_NOT_SUPPORTED = const(165)
+
+# Content-Formats (RFC 7252 section 12.3, RFC 7049)
+TEXT = const(0)
+LINKS = const(40)
+OCTETS = const(42)
+JSON = const(50)
+CBOR = const(60)
+
+# What a handler may return besides a response
+LATER = object()  # the response follows: endpoint.send(later), where later = response.copy()
+NO_RESPONSE = object()  # there is none (RFC 7967); a CON is acknowledged all the same
+
+# Options the code below names (RFC 7252 section 12.2)
+_URI_PATH = const(11)
+_CONTENT_FORMAT = const(12)
+_MAX_AGE = const(14)
+_URI_QUERY = const(15)
+_ACCEPT = const(17)
+_PROXY_URI = const(35)
+
+# A packet is a list: a datagram, or the options of a message to be sent, and what is known of it. The engine
+# works on these lists; `Message` is their friendly face. Slots:
+_DATA = const(0)  # bytes: the datagram received; or bytearray: the encoded options of a message being built
+_START = const(1)  # offset of the first option in _DATA; 0 only in a message being built
+_END = const(2)  # offset behind the last option
+_CODE = const(3)
+_MTYPE = const(4)
+_MID = const(5)
+_TOKEN = const(6)  # None: still in _DATA
+_PAYLOAD = const(7)  # None: still in _DATA
+_SEEN = const(8)  # bit n: option n is there and well-formed, for n up to 28; and the two bits below
+_PATH = const(9)  # offset of the first Uri-Path's value; 0: there is none
+_PATH_END = const(10)  # offset behind the last Uri-Path's value
+_FIRST_LEN = const(11)  # length of the first Uri-Path
+_NUMBER = const(12)  # the cursor of _step: number of the option
+_STOP = const(13)  # ... and offset behind its value
+_LAST = const(14)  # number of the last option of a message being built
+_REMOTE = const(15)
+_REQUEST = const(16)
+_TUNING = const(17)
+_BUFFER = const(18)
+
+_MAX_KNOWN = const(28)  # options up to here have a bit in _SEEN and a place in the tables below
+_MALFORMED_CRITICAL = const(1)  # bit 0: a critical option with a bad length, or repeated where it must not be
+_LARGE_CRITICAL = const(1 << 29)  # bit 29: a critical option above 28
+# Critical options this file understands: If-Match, Uri-Host, If-None-Match, Uri-Port, Uri-Path, Uri-Query, Accept
+_UNDERSTOOD = const(1 << 3 | 1 << 7 | 1 << 11 | 1 << 15 | 1 << 17)
+_CRITICAL = const(0x2AAAAAAB)  # the odd numbers, RFC 7252 section 5.4.6, and the two bits above
+_REFUSED = const(0x2AAAAAAB & ~(1 << 3 | 1 << 7 | 1 << 11 | 1 << 15 | 1 << 17))
+_BYTES = (bytes, bytearray, memoryview)
+_REPEATABLE = const(1 << 1 | 1 << 4 | 1 << 8 | 1 << 11 | 1 << 15 | 1 << 20)
+
+# Formats of option values
+_UINT = const(0x75)  # u
+_STRING = const(0x73)  # s
+_EMPTY = const(0x65)  # e
+_ANY = const(0x3F)  # ?, an unknown option; and o is opaque
+
+# By option number, 0 to 28: format, shortest and longest value
+_FORMAT = b"?o?soeuuso?su?usuu??s??u???uu"
+_MIN_LEN = b"\0\0\0\1\1\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0"
+_MAX_LEN = b"\xff\x08\xff\xff\x08\0\3\2\xff\xff\xff\xff\2\xff\4\xff\1\2\xff\xff\xff\xff\xff\3\xff\xff\xff\3\4"
+# Above 28: number (2 bytes), format, shortest and longest value; Proxy-Uri's longest, 1034, does not matter here
+_LARGE = b"\0\x23s\1\xff\0\x27s\1\xff\0\x3cu\0\4\0\xfco\1\x28\1\2u\0\1\1\x24o\0\x08"
+# One string: a name in a dict costs three times its length
+_NAMES = (
+    " if_match=1 uri_host=3 etag=4 if_none_match=5 observe=6 uri_port=7 location_path=8 oscore=9 uri_path=11"
+    " content_format=12 max_age=14 uri_query=15 hop_limit=16 accept=17 location_query=20 block2=23 block1=27"
+    " size2=28 proxy_uri=35 proxy_scheme=39 size1=60 echo=252 no_response=258 request_tag=292 etags=4 "
+)
+
+
+class Error(Exception):
+    """Base of this module's errors, except the caller's own (ValueError, TypeError)."""
+
+
+class FormatError(Error):
+    """The peer sent bytes that are not a CoAP message, or an option that cannot be read."""
+
+
+class Timeout(Error):
+    """No acknowledgement or no response came in time."""
+
+
+class Reset(Error):
+    """The peer answered with a Reset: it could not make sense of the message."""
+
+
+class Rejected(Error):
+    """The response has a critical option that is not understood (RFC 7252 section 5.4.1)."""
+
+
+class Full(Error):
+    """A table of ours is full; its size is an argument of Endpoint."""
+
+
+class Closed(Error):
+    """The endpoint was closed before the exchange ended."""
+
+
+# ---- codec ----
+
+
+def _step(p, at):
+    """Move the cursor of packet `p` over the option header at offset `at`; returns where its value starts."""
+    data = p[_DATA]
+    delta = data[at] >> 4
+    length = data[at] & 15
+    at += 1
+    if delta == 13:
+        delta += data[at]
+        at += 1
+    elif delta == 14:
+        delta = 269 + (data[at] << 8 | data[at + 1])
+        at += 2
+    if length == 13:
+        length += data[at]
+        at += 1
+    elif length == 14:
+        length = 269 + (data[at] << 8 | data[at + 1])
+        at += 2
+    p[_NUMBER] += delta
+    p[_STOP] = at + length
+    return at
+
+
+def _index(p, data):
+    """Check the datagram `data` and note in packet `p` where its parts are; allocates nothing.
+
+    Returns -1, or the offset at which the format of RFC 7252 section 3 is broken; the packet is then not to be
+    used. Critical options repeated or sized wrongly are no format errors: they set bit 0 of p[_SEEN].
+    """
+    n = len(data)
+    if n < 4 or data[0] & 0xC0 != 0x40 or data[0] & 15 > 8:
+        return 0
+    code = data[1]
+    if 31 < code < 64 or code > 191 or not code and n > 4:
+        return 1
+    at = 4 + (data[0] & 15)
+    if at > n:
+        return 4
+    p[_DATA] = data
+    p[_MTYPE] = data[0] >> 4 & 3
+    p[_CODE] = code
+    p[_MID] = data[2] << 8 | data[3]
+    p[_TOKEN] = p[_PAYLOAD] = None
+    p[_START] = at
+    p[_PATH] = number = seen = 0
+    while at < n:
+        b = data[at]
+        at += 1
+        delta = b >> 4
+        length = b & 15
+        if delta > 12 or length > 12:
+            if b == 0xFF:
+                if at == n:
+                    return at
+                n = at = at - 1
+                break
+            extended_len = (delta > 12) + (delta > 13) + (length > 12) + (length > 13)
+            if delta == 15 or length == 15 or at + extended_len > n:
+                return at
+            p[_NUMBER] = 0
+            at = _step(p, at - 1)
+            delta = p[_NUMBER]
+            length = p[_STOP] - at
+        number += delta
+        if number > _MAX_KNOWN:
+            if number > 65535:
+                return at
+            if number & 1:
+                seen |= _LARGE_CRITICAL
+        elif _MIN_LEN[number] <= length <= _MAX_LEN[number] and (delta or _REPEATABLE >> number & 1):
+            seen |= 1 << number
+        elif number & 1:
+            seen |= _MALFORMED_CRITICAL
+        if number == _URI_PATH:
+            if delta:
+                p[_PATH] = at
+                p[_FIRST_LEN] = length
+            p[_PATH_END] = at + length
+        at += length
+    p[_END] = n
+    p[_SEEN] = seen
+    return -1 if at == n else n
+
+
+def _find(p, number):
+    """Set the cursor of `p` on the first option `number`; returns where its value starts, or -1."""
+    at = p[_START]
+    p[_NUMBER] = 0
+    while at < p[_END]:
+        at = _step(p, at)
+        if p[_NUMBER] >= number:
+            return at if p[_NUMBER] == number else -1
+        at = p[_STOP]
+    return -1
+
+
+def _uint(data, start, stop):
+    """The unsigned integer in data[start:stop], most significant byte first; 0 if empty (RFC 7252 section 3.2)."""
+    value = 0
+    while start < stop:
+        value = value << 8 | data[start]
+        start += 1
+    return value
+
+
+def _kind(number):
+    """The format of option `number`'s values."""
+    if number <= _MAX_KNOWN:
+        return _FORMAT[number]
+    at = _large_at(number)
+    return _LARGE[at + 2] if at >= 0 else _ANY
+
+
+def _fits(number, length):
+    """Whether a value of option `number` may have `length` bytes."""
+    if number <= _MAX_KNOWN:
+        return _MIN_LEN[number] <= length <= _MAX_LEN[number]
+    at = _large_at(number)
+    return at < 0 or _LARGE[at + 3] <= length <= _LARGE[at + 4] or number == _PROXY_URI and length > 255
+
+
+def _large_at(number):
+    """Where `number` is in _LARGE, or -1."""
+    for at in range(0, len(_LARGE), 5):
+        if _LARGE[at] << 8 | _LARGE[at + 1] == number:
+            return at
+    return -1
+
+
+def _read_value(p, start):
+    """The value under the cursor of `p`, by its format; raises FormatError if it is text and not UTF-8."""
+    kind = _kind(p[_NUMBER])
+    if kind == _UINT:
+        return _uint(p[_DATA], start, p[_STOP])
+    if kind == _EMPTY:
+        return True
+    value = bytes(p[_DATA][start : p[_STOP]])
+    if kind != _STRING:
+        return value
+    try:
+        return str(value, "utf-8")
+    except ValueError:
+        raise FormatError("option %d is not UTF-8" % p[_NUMBER]) from None
+
+
+def _read_values(p, number):
+    """All values of option `number`, in the order of the message; without those of a forbidden length."""
+    values = []
+    at = _find(p, number)
+    while at >= 0:
+        if _fits(number, p[_STOP] - at):
+            values.append(_read_value(p, at))
+        at = p[_STOP]
+        if at >= p[_END] or p[_DATA][at] >> 4:
+            break
+        at = _step(p, at)
+    return values
+
+
+def _raw_options(p):
+    """Every option as (number, bytes), in the order of the message."""
+    pairs = []
+    at = p[_START]
+    p[_NUMBER] = 0
+    while at < p[_END]:
+        at = _step(p, at)
+        pairs.append((p[_NUMBER], bytes(p[_DATA][at : p[_STOP]])))
+        at = p[_STOP]
+    return pairs
+
+
+def _encode_value(number, value):
+    """`value` as the bytes of option `number`; raises TypeError or ValueError if the option cannot hold it."""
+    if not 0 < number < 65536:
+        raise ValueError("an option's number is 1 to 65535, not %r" % number)
+    kind = _kind(number)
+    if kind == _EMPTY and value is True:
+        value = b""
+    elif (kind == _STRING or kind == _ANY) and isinstance(value, str):
+        value = value.encode()
+    elif (kind == _UINT or kind == _ANY) and isinstance(value, int):
+        value = _encode_uint(value)
+    elif not isinstance(value, _BYTES):
+        wanted = {_UINT: "an int", _STRING: "a str", _EMPTY: "True"}.get(kind, "bytes")
+        raise TypeError("option %d takes %s, not %r" % (number, wanted, value))
+    if not _fits(number, len(value)):
+        raise ValueError("%d bytes are too few or too many for option %d" % (len(value), number))
+    return value
+
+
+def _encode_uint(value):
+    """The fewest bytes that hold `value`, 0 to 2**32 - 1 (RFC 7252 section 3.2)."""
+    if not 0 <= value < 1 << 32:
+        raise ValueError("an option's integer is 0 to 2**32 - 1, not %r" % value)
+    length = 0
+    while value >> 8 * length:
+        length += 1
+    return value.to_bytes(length, "big")
+
+
+def _put_option(out, delta, value):
+    """Append an option to the bytearray `out`; allocates nothing while `out` has the capacity."""
+    length = len(value)
+    out.append(_nibble(delta) << 4 | _nibble(length))
+    _put_extension(out, delta)
+    _put_extension(out, length)
+    out[len(out) :] = value
+
+
+def _nibble(n):
+    return n if n < 13 else 13 if n < 269 else 14
+
+
+def _put_extension(out, n):
+    if n >= 269:
+        out.append(n - 269 >> 8)
+        out.append(n - 269 & 255)
+    elif n >= 13:
+        out.append(n - 13)
+
+
+def _token(p):
+    """The token of `p` as bytes."""
+    return bytes(p[_DATA][4 : p[_START]]) if p[_TOKEN] is None else p[_TOKEN]
+
+
+def _payload(p):
+    """The payload of `p`."""
+    return p[_DATA][p[_END] + 1 :] if p[_PAYLOAD] is None else p[_PAYLOAD]
+
+
+def _rewrite(p, number, values, keep):
+    """Write the options of `p` anew: encoded `values` at their place; those there of that number stay if `keep`."""
+    pairs = _raw_options(p)
+    place = 0
+    while place < len(pairs) and pairs[place][0] <= number:
+        place += 1
+    head = pairs[:place]
+    if not keep:
+        head = [pair for pair in head if pair[0] != number]
+    p[_TOKEN] = _token(p)
+    p[_PAYLOAD] = _payload(p)
+    p[_DATA] = bytearray()
+    p[_START] = p[_END] = p[_LAST] = 0
+    for n, value in head + [(number, value) for value in values] + pairs[place:]:
+        _append_option(p, n, value)
+
+
+def _append_option(p, number, value):
+    """Append an encoded option to `p`, a message being built whose last option is not above `number`."""
+    _put_option(p[_DATA], number - p[_LAST], value)
+    p[_LAST] = number
+    p[_END] = len(p[_DATA])
+
+
+def _set_option(p, number, values):
+    """Put `values` in the place of all values of option `number` in `p`."""
+    encoded = [_encode_value(number, value) for value in values]
+    if p[_START] or number <= p[_LAST]:
+        _rewrite(p, number, encoded, False)
+    else:
+        for value in encoded:
+            _append_option(p, number, value)
+
+
+def _write(p, out, mtype, mid, token):
+    """Write packet `p` into the bytearray `out`, whose length becomes the packet's.
+
+    Allocates nothing while `out` has the capacity and `p` is a message being built.
+    """
+    payload = _payload(p)
+    if len(out) < 4:
+        out[:] = b"0000"
+    out[0] = 0x40 | mtype << 4 | len(token)
+    out[1] = p[_CODE]
+    out[2] = mid >> 8
+    out[3] = mid & 255
+    out[4:] = token
+    out[len(out) :] = p[_DATA][p[_START] : p[_END]] if p[_START] else p[_DATA]
+    _put_payload(out, payload)
+
+
+def _put_payload(out, payload):
+    if payload:
+        out.append(0xFF)
+        out[len(out) :] = payload
+
+
+# ---- messages ----
+
+
+def _field(name, index, highest):
+    """A property of Message: packet[index], None or an int from 0 to `highest` (anything if None)."""
+
+    def read(self):
+        return self.packet[index]
+
+    def assign(self, value):
+        if highest is not None and value is not None:
+            if not isinstance(value, int):
+                raise TypeError("%s takes an int or None, not %r" % (name, value))
+            if not 0 <= value <= highest:
+                raise ValueError("%s is 0 to %d, not %d" % (name, highest, value))
+        self.packet[index] = value
+
+    return property(read, assign)
+
+
+class Options:
+    """The options of a message by name, as attributes: `message.opt.uri_path = ("a", "b")`.
+
+    An option that may be repeated reads as a tuple, empty if there is none; any other as its first value or None;
+    If-None-Match as a bool. Assigning writes it into the message, assigning None (False) removes it. Names are
+    those of the RFCs in lower case. `etag` is the first ETag, `etags` all of them.
+    Each read and write allocates; the message itself is untouched by reading.
+    """
+
+    def __init__(self, message):
+        object.__setattr__(self, "message", message)
+
+    def __getattr__(self, name):
+        number = self._number(name)
+        values = _read_values(self.message.packet, number)
+        if _is_repeatable(number, name):
+            return tuple(values)
+        if values:
+            return values[0]
+        return False if _kind(number) == _EMPTY else None
+
+    def __setattr__(self, name, value):
+        number = self._number(name)
+        if value is None or value is False:
+            value = ()
+        elif not _is_repeatable(number, name):
+            value = (value,)
+        elif isinstance(value, (str, bytes, bytearray)):
+            raise TypeError("%s takes a tuple of values, not %r" % (name, value))
+        _set_option(self.message.packet, number, value)
+
+    def _number(self, name):
+        number = _option_number(name)
+        if not number:
+            raise AttributeError("no option is named %s; see add_option" % name)
+        return number
+
+
+def _option_number(name):
+    """The number of the option `name`, 0 if there is none."""
+    at = _NAMES.find(" %s=" % name) + len(name) + 2
+    return 0 if at < len(name) + 2 else int(_NAMES[at : _NAMES.find(" ", at)])
+
+
+def _is_repeatable(number, name):
+    """Whether the option has several values under this name."""
+    return name != "etag" and (number == 292 or number <= _MAX_KNOWN and _REPEATABLE >> number & 1)
+
+
+class Message:
+    """A CoAP message: a view of a datagram received, or a message being built in wire format.
+
+    Message(code=None, *, mtype=None, mid=None, token=b"", payload=b"", uri=None, remote=None,
+    transport_tuning=None, buffer=None, **options)
+
+      code    a method (GET) or response code (CONTENT), 0 to 255; 0 is the empty message
+      mtype   CON, NON, ACK, RST; None lets the endpoint choose
+      mid     message ID, 0 to 65535; None lets the endpoint choose
+      token   0 to 8 bytes; the endpoint draws one for a request without
+      payload bytes, or str, which is encoded as UTF-8
+      uri     see set_request_uri
+      remote  where it goes or came from: "host[:port]", or an address of the socket
+      transport_tuning  a Tuning, for this message's retransmission
+      buffer  a bytearray kept by the caller: encode() writes into it, up to its present length
+      options by name, see Options: content_format=JSON, uri_path=("a", "b")
+
+    Raises ValueError or TypeError for a value that the field or option cannot hold.
+    A received message refers to the datagram; reading token or payload makes a copy. The request and response
+    that a handler is given are used again for the next exchange: keep one by copy().
+    Allocates about 250 bytes on a board, plus the options.
+    """
+
+    version = 1
+
+    def __init__(
+        self,
+        code=None,
+        *,
+        mtype=None,
+        mid=None,
+        token=b"",
+        payload=b"",
+        uri=None,
+        remote=None,
+        transport_tuning=None,
+        buffer=None,
+        **options
+    ):
+        self.packet = [bytearray(), 0, 0, None, None, None, b"", b"", 0, 0, 0, 0, 0, 0, 0]
+        self.packet += [remote, None, transport_tuning, buffer and (buffer, len(buffer))]
+        self.code = code
+        self.mtype = mtype
+        self.mid = mid
+        self.token = token
+        self.payload = payload
+        if uri is not None:
+            self.set_request_uri(uri)
+        for name in options:
+            _set_named(self, name, options[name])
+
+    code = _field("code", _CODE, 255)
+    mtype = _field("mtype", _MTYPE, 3)
+    mid = _field("mid", _MID, 65535)
+    remote = _field("remote", _REMOTE, None)
+    request = _field("request", _REQUEST, None)
+    transport_tuning = _field("transport_tuning", _TUNING, None)
+
+    @property
+    def token(self):
+        """The token, 0 to 8 bytes."""
+        p = self.packet
+        if p[_TOKEN] is None and not p[_START]:  # a response that a handler is filling: its request has it
+            p = p[_REQUEST].packet
+        return _token(p)
+
+    @token.setter
+    def token(self, value):
+        if not isinstance(value, _BYTES):
+            raise TypeError("a token is bytes, not %r" % (value,))
+        if len(value) > 8:
+            raise ValueError("a token has 0 to 8 bytes, not %d" % len(value))
+        self.packet[_TOKEN] = value
+
+    @property
+    def payload(self):
+        """The payload: bytes, empty if there is none. Assigning a str encodes it as UTF-8."""
+        return _payload(self.packet)
+
+    @payload.setter
+    def payload(self, value):
+        if isinstance(value, str):
+            value = value.encode()
+        elif not isinstance(value, _BYTES):
+            raise TypeError("a payload is bytes or str, not %r" % (value,))
+        self.packet[_PAYLOAD] = value
+
+    @property
+    def opt(self):
+        """The options by name, see Options; allocates the view."""
+        return Options(self)
+
+    @property
+    def options(self):
+        """All options as a tuple of (number, value), sorted by number, repeats in order; values by their format."""
+        p = self.packet
+        found = []
+        at = p[_START]
+        p[_NUMBER] = 0
+        while at < p[_END]:
+            at = _step(p, at)
+            fits = _fits(p[_NUMBER], p[_STOP] - at)
+            found.append((p[_NUMBER], _read_value(p, at) if fits else bytes(p[_DATA][at : p[_STOP]])))
+            at = p[_STOP]
+        return tuple(found)
+
+    def find_option(self, number):
+        """The values of option `number`, a tuple in the order of the message; empty if there is none."""
+        return tuple(_read_values(self.packet, number))
+
+    def add_option(self, number, value):
+        """Add one value of option `number` behind those there; returns self.
+
+        `value` is what the option's format takes: int, str, True, or bytes for any; bytes for an unknown option.
+        In ascending order of numbers it is appended in place, else the options are written anew.
+        """
+        value = _encode_value(number, value)
+        p = self.packet
+        if p[_START] or number < p[_LAST]:
+            _rewrite(p, number, (value,), True)
+        else:
+            _append_option(p, number, value)
+        return self
+
+    def replace_option(self, number, *values):
+        """Put `values` in the place of all values of option `number`; returns self."""
+        _set_option(self.packet, number, values)
+        return self
+
+    def delete_option(self, number):
+        """Remove all values of option `number`, if any; returns self."""
+        _rewrite(self.packet, number, (), False)
+        return self
+
+    def clear(self):
+        """Make it an empty message again that keeps its buffers: no options, payload, token; returns self."""
+        p = self.packet
+        if p[_START]:
+            p[_DATA] = bytearray()
+        p[_DATA][:] = b""
+        p[_START] = p[_END] = p[_LAST] = 0
+        p[_TOKEN] = p[_PAYLOAD] = b""
+        return self
+
+    @staticmethod
+    def decode(data, remote=None):
+        """The message in the datagram `data`; raises FormatError if there is none (RFC 7252 section 3)."""
+        message = Message(remote=remote)
+        message.index(data if isinstance(data, bytes) else bytes(data))
+        return message
+
+    def index(self, data):
+        """Make this message a view of the datagram `data` (bytes) without allocating; raises FormatError."""
+        at = _index(self.packet, data)
+        if at >= 0:
+            raise FormatError("no CoAP message: wrong at byte %d of %d" % (at, len(data)))
+
+    def encode(self):
+        """The message as bytes for the wire, or the bytearray given as `buffer`, cut to the message.
+
+        Raises ValueError if code, mtype or mid is missing, or if the buffer is too small.
+        """
+        kept = self.packet[_BUFFER]
+        if not kept:
+            out = bytearray(4)
+            self.write(out)
+            return bytes(out)
+        needed_len = self._encoded_len()
+        if needed_len > kept[1]:
+            raise ValueError("the message needs %d bytes, the buffer has %d" % (needed_len, kept[1]))
+        self.write(kept[0])
+        return kept[0]
+
+    def write(self, buffer):
+        """Write the message into the bytearray `buffer`, whose length becomes the message's.
+
+        Allocates nothing if the buffer has the capacity. Raises ValueError if code, mtype or mid is missing.
+        """
+        p = self.packet
+        if p[_CODE] is None or p[_MTYPE] is None or p[_MID] is None:
+            raise ValueError("a message to encode needs code, mtype and mid")
+        if not p[_CODE] and self._encoded_len() > 4:
+            raise ValueError("an empty message (code 0) has no token, options or payload")
+        _write(p, buffer, p[_MTYPE], p[_MID], self.token)
+
+    def _encoded_len(self):
+        payload_len = len(self.payload)
+        p = self.packet
+        return 4 + len(self.token) + p[_END] - p[_START] + payload_len + (payload_len > 0)
+
+    def copy(self, **changes):
+        """A message of its own with the same content; `changes` are fields, uri or options by name."""
+        copy = Message()
+        copy.packet = p = list(self.packet)
+        p[_BUFFER] = None
+        if not p[_START]:
+            p[_DATA] = bytearray(p[_DATA])
+            if p[_TOKEN] is None:  # the response of a handler: the request it hangs on will be used again
+                p[_TOKEN] = self.token
+                p[_REQUEST] = None
+        for name in changes:
+            _set_named(copy, name, changes[name])
+        return copy
+
+    def set_request_uri(self, uri, set_uri_host=True):
+        """Take remote, Uri-Host, Uri-Path and Uri-Query from `uri` (RFC 7252 section 6.4).
+
+        Uri-Host is left out for an IP literal, and if `set_uri_host` is False. A scheme other than coap and coaps
+        goes whole into Proxy-Uri. Raises ValueError for what is no absolute URI or has a fragment or userinfo.
+        """
+        scheme, mark, rest = uri.partition("://")
+        scheme = scheme.lower()
+        if not mark or "#" in uri:
+            raise ValueError("a request's URI is coap://host[:port]/path?query without a fragment, not %r" % uri)
+        if scheme != "coap" and scheme != "coaps":
+            self.opt.proxy_uri = uri
+            return
+        rest, mark, query = rest.partition("?")
+        authority, _, path = rest.partition("/")
+        host, port = _split_authority(authority)
+        self.remote = "%s:%d" % (host, port or (5684 if scheme == "coaps" else 5683))
+        host = _unquote(host)
+        self.opt.uri_host = host if set_uri_host and not _is_ip_literal(host) else None
+        self.opt.uri_path = [_unquote(segment) for segment in path.split("/")] if path else ()
+        self.opt.uri_query = [_unquote(part) for part in query.split("&")] if mark else ()
+
+    def __repr__(self):
+        """One line for a log: code, type, message ID, token, options by name, length of the payload."""
+        p = self.packet
+        words = [_code_text(p[_CODE])]
+        if p[_MTYPE] is not None:
+            words.append(("CON", "NON", "ACK", "RST")[p[_MTYPE]])
+        if p[_MID] is not None:
+            words.append("mid=%d" % p[_MID])
+        words.append("token=" + "".join(["%02x" % b for b in self.token]))
+        for number, value in _raw_options(p):
+            at = _NAMES.find("=%d " % number)
+            name = number if at < 0 else _NAMES[_NAMES.rfind(" ", 0, at) + 1 : at]
+            words.append("%s=%r" % (name, _uint(value, 0, len(value)) if _kind(number) == _UINT else value))
+        return "<Message %s, %d bytes>" % (" ".join(words), len(self.payload))
+
+
+def _set_named(message, name, value):
+    """Set a field or option of `message` by its name in a call; raises TypeError if there is none."""
+    if name == "uri":
+        message.set_request_uri(value)
+    elif _option_number(name):
+        setattr(message.opt, name, value)
+    elif hasattr(message, name) and name != "options":
+        setattr(message, name, value)
+    else:
+        raise TypeError("a message has no field or option named %s" % name)
+
+
+def _code_text(code):
+    """A code as in `2.05 CONTENT` or `GET`."""
+    if not code:
+        return "EMPTY" if code == 0 else "no code"
+    if code < 8:
+        return ("GET", "POST", "PUT", "DELETE", "FETCH", "PATCH", "iPATCH")[code - 1]
+    name = [name for name in globals() if name.isupper() and name[0] != "_" and globals()[name] == code]
+    return " ".join(["%d.%02d" % (code >> 5, code & 31)] + name)
+
+
+# ---- URIs ----
+
+
+def _split_authority(authority):
+    """(host in lower case, port or 0) of host[:port] or [IPv6][:port]; raises ValueError."""
+    host, mark, port = authority.rpartition(":")
+    if not mark or "]" in port:
+        host, port = authority, ""
+    if not host or "@" in host or (":" in host) != (host[0] == "[") or port and not port.isdigit():
+        raise ValueError("a host is name[:port] or [IPv6][:port] without userinfo, not %r" % authority)
+    if port and not 0 < int(port) < 65536:
+        raise ValueError("a port is 1 to 65535, not %s" % port)
+    return host.lower(), int(port or 0)
+
+
+def _is_ip_literal(host):
+    return host[0] == "[" or len(host.split(".")) == 4 and host.replace(".", "").isdigit()
+
+
+def _unquote(text):
+    """`text` percent-decoded; raises ValueError if that is no UTF-8."""
+    first, *rest = text.split("%")
+    if not rest:
+        return text
+    out = bytearray(first.encode())
+    for part in rest:
+        if len(part) < 2:
+            raise ValueError("%% takes two hexadecimal digits, not %r" % part)
+        out.append(int(part[:2], 16))
+        out += part[2:].encode()
+    return str(out, "utf-8")
+
+
+def is_multicast(address):
+    """Whether `address`, an address of a socket on any port, is a group's; looks up no name.
+
+    A tuple is (host, port, ...), bytes are the unix port's sockaddr; anything else, a str too, is no group.
+    """
+    if isinstance(address, tuple):
+        host = address[0]
+        if ":" in host:
+            return host[:2].lower() == "ff"
+        first = host.split(".")[0]
+        return first.isdigit() and 224 <= int(first) <= 239
+    if isinstance(address, (bytes, bytearray)):
+        return len(address) == 16 and address[4] >> 4 == 14 or len(address) == 28 and address[8] == 255
+    return False
+
+
+# ---- message layer: tuning, records, duplicates ----
+
+_MAX_LATENCY_MS = const(100000)  # RFC 7252 section 4.8.2
+_REPLY_LEN = const(32)  # a reply up to this length lies in its slot
+
+
+class Tuning:
+    """Transmission parameters (RFC 7252 section 4.8) of an endpoint or of one message.
+
+    ack_timeout_ms      ACK_TIMEOUT, time to the first retransmission at least
+    ack_random_percent  ACK_RANDOM_FACTOR in percent, 100 or more: that time at most
+    max_retransmit      MAX_RETRANSMIT, 0 to 10; each wait is twice the one before
+    nstart              NSTART, interactions open with one peer at a time
+
+    and derived from them (section 4.8.2) max_transmit_span_ms, max_transmit_wait_ms, exchange_lifetime_ms,
+    non_lifetime_ms.
+    """
+
+    def __init__(self, ack_timeout_ms=2000, ack_random_percent=150, max_retransmit=4, nstart=1):
+        if ack_timeout_ms < 1 or ack_random_percent < 100 or not 0 <= max_retransmit <= 10 or nstart < 1:
+            raise ValueError("a Tuning takes ack_timeout_ms > 0, ack_random_percent >= 100, max_retransmit 0 to 10")
+        self.ack_timeout_ms = ack_timeout_ms
+        self.ack_random_percent = ack_random_percent
+        self.max_retransmit = max_retransmit
+        self.nstart = nstart
+        longest_ms = ack_timeout_ms * ack_random_percent // 100
+        self.max_transmit_span_ms = longest_ms * ((1 << max_retransmit) - 1)
+        self.max_transmit_wait_ms = longest_ms * ((2 << max_retransmit) - 1)
+        self.non_lifetime_ms = self.max_transmit_span_ms + _MAX_LATENCY_MS
+        self.exchange_lifetime_ms = self.non_lifetime_ms + _MAX_LATENCY_MS + ack_timeout_ms
+
+    def first_timeout_ms(self, random):
+        """The wait before the first retransmission, drawn uniformly; `random(n)` gives n random bytes."""
+        span_ms = self.ack_timeout_ms * (self.ack_random_percent - 100) // 100
+        return self.ack_timeout_ms + (_uint(random(2), 0, 2) * (span_ms + 1) >> 16)
+
+
+# Life of a TransmissionRecord
+_QUEUED = const(0)
+_SENT = const(1)  # a CON without ACK, or a NON request without response: counts for NSTART
+_ACKED = const(2)  # the empty ACK came, the response is to follow
+_ENDED = const(3)
+
+
+class TransmissionRecord:
+    """A message given to Engine.send and what became of it. Times are ticks in ms.
+
+    endpoint, message, remote, packed (the datagram), token
+    mid                  message ID, None before the first transmission
+    transmitted_ms       time of the first transmission, None before
+    last_event_ms        time of the latest transmission or answer
+    next_event_ms        time of the next retransmission or give-up; None when nothing is due
+    transmissions_left   how often it will be sent at most
+    response_type        ACK, RST or NON: how it was answered first; None: not yet, or never
+    response             ReceptionRecord of the response or Reset
+    is_unacknowledged    a CON given up without ACK
+    error                None, or the exception class it ended with: Timeout, Reset, Rejected, Closed
+    """
+
+    def __init__(self, endpoint, message, remote, packed, token, tuning, timeout_ms):
+        self.endpoint = endpoint
+        self.message = message
+        self.remote = remote
+        self.packed = packed
+        self.token = token
+        self.mid = message.mid
+        self.transmitted_ms = None
+        self.last_event_ms = None
+        self.next_event_ms = None
+        self.transmissions_left = 1 if self.is_non() else 1 + tuning.max_retransmit
+        self.response_type = None
+        self.response = None
+        self.is_unacknowledged = False
+        self.error = None
+        self.state = _QUEUED
+        self._tuning = tuning
+        self._timeout_ms = timeout_ms
+        self._wait_ms = 0
+
+    def is_non(self):
+        """Whether it went as NON."""
+        return self.packed[0] & 0x30 != 0
+
+    def is_request(self):
+        """Whether a response is to follow."""
+        return 0 < self.packed[1] < 32
+
+    def is_done(self):
+        """Whether the exchange has ended: response, or `error`, or sent with nothing to come."""
+        return self.state == _ENDED
+
+    def cancel(self):
+        """Give it up: no retransmission; a response still coming is answered with Reset."""
+        self.endpoint.end(self, None)
+
+    def start(self, mid, now_ms):
+        """Note the first transmission."""
+        self.mid = mid
+        self.packed[2] = mid >> 8
+        self.packed[3] = mid & 255
+        self.transmitted_ms = now_ms
+        self.state = _SENT
+        self._deadline_ms = ticks_add(now_ms, self._timeout_ms)
+        if self.is_non():
+            self._wait_ms = self._timeout_ms
+        else:
+            self._wait_ms = self._tuning.first_timeout_ms(self.endpoint.random)
+
+    def sent(self, now_ms):
+        """Note a transmission and when the next event is due."""
+        self.transmissions_left -= 1
+        self.last_event_ms = now_ms
+        if self.is_non() and not self.is_request():
+            self.endpoint.end(self, None)
+            return
+        left_ms = ticks_diff(self._deadline_ms, now_ms)
+        self.next_event_ms = ticks_add(now_ms, min(self._wait_ms, left_ms))
+        self._wait_ms *= 2
+
+    def acknowledged(self, now_ms):
+        """Note the empty ACK."""
+        self.response_type = ACK
+        self.last_event_ms = now_ms
+        self.transmissions_left = 0
+        if self.is_request():
+            self.state = _ACKED
+            self.next_event_ms = self._deadline_ms
+        else:
+            self.endpoint.end(self, None)
+
+    def is_given_up(self, now_ms):
+        """Whether its next event, which is due, is not a retransmission but the end."""
+        return not self.transmissions_left or ticks_diff(now_ms, self._deadline_ms) >= 0
+
+
+class ReceptionRecord:
+    """A message received for the application: a response or Reset to a record of send, or a request.
+
+    endpoint, message, remote
+    mid            its message ID
+    pertains_to    the TransmissionRecord it answers; None for a request
+    has_responded  whether it was answered by ack, respond or reset
+    """
+
+    def __init__(self, endpoint, message, remote, pertains_to, slot=-1):
+        self.endpoint = endpoint
+        self.message = message
+        self.remote = remote
+        self.mid = message.mid
+        self.pertains_to = pertains_to
+        self.has_responded = pertains_to is not None
+        self.is_acknowledged = False
+        self._slot = slot
+
+    def ack(self, message=None):
+        """Acknowledge the CON, empty or with the response `message`; sent by the next process.
+
+        After an empty one respond() goes as a message of its own. Raises ValueError if it is no CON or answered.
+        """
+        if self.message.mtype != CON or self.has_responded or self.is_acknowledged:
+            raise ValueError("ack answers a CON once; this is a NON or was answered")
+        if message is None:
+            self.is_acknowledged = True
+            self.endpoint.answer_empty(self, ACK)
+        else:
+            self.respond(message)
+
+    def reset(self):
+        """Answer with a Reset: the message makes no sense here; sent by the next process."""
+        self.has_responded = True
+        self.endpoint.answer_empty(self, RST)
+
+    def respond(self, code=CONTENT, payload=b"", **options):
+        """Answer the request with a response Message, or one made of `code`, `payload` and options by name.
+
+        It is piggybacked on the ACK of a CON, or a message of its own if that went before.
+        Raises ValueError if it was answered.
+        """
+        if self.has_responded:
+            raise ValueError("the request was answered")
+        response = code if isinstance(code, Message) else Message(code, payload=payload, **options)
+        self.has_responded = True
+        self.endpoint.answer(self, response)
+
+
+def _host(peer):
+    """The address in `peer` without the port: of a tuple, or of a sockaddr of the unix port."""
+    if isinstance(peer, tuple):
+        return peer[0]
+    if isinstance(peer, bytes) and len(peer) >= 16:
+        return peer[4:8] if len(peer) == 16 else peer[8:24]
+    return peer
+
+
+class Duplicates:
+    """The messages received of late and the replies to them (RFC 7252 section 4.5), in slots of fixed number.
+
+    The first `recent` slots are direct-mapped by message ID and overwritten freely: messages that may be handled
+    twice. The other `kept` are held until their time, by each host at most `per_host`.
+    """
+
+    def __init__(self, recent, kept, per_host):
+        slots = recent + kept
+        self.recent = recent
+        self.per_host = per_host
+        self.mids = [-1] * slots  # -1: free
+        self.peers = [None] * slots
+        self.hosts = [None] * slots
+        self.until_ms = [0] * slots
+        self.replies = [bytearray(_REPLY_LEN) for _ in range(slots)]  # empty: none
+        for reply in self.replies:
+            reply[:] = b""
+
+    def find(self, mid, peer, now_ms, is_safe):
+        """The slot of the message, or -1; only the recent ones are searched if it `is_safe` to handle twice."""
+        slot = mid % self.recent
+        if self.mids[slot] != mid or self.peers[slot] != peer:
+            if is_safe or mid not in self.mids:
+                return -1
+            slots = len(self.mids)
+            slot = self.recent
+            while slot < slots and (self.mids[slot] != mid or self.peers[slot] != peer):
+                slot += 1
+            if slot == slots:
+                return -1
+        return slot if ticks_diff(self.until_ms[slot], now_ms) > 0 else -1
+
+    def note(self, slot, mid, peer, until_ms):
+        """Fill a slot; its reply is empty."""
+        self.mids[slot] = mid
+        self.peers[slot] = peer
+        self.until_ms[slot] = until_ms
+        self.replies[slot][:] = b""
+        return slot
+
+    def keep(self, mid, peer, now_ms, until_ms, pending):
+        """Fill one of the kept slots; returns it, or -1: the table is full of what must not be forgotten.
+
+        That of which an answer is `pending` is not forgotten, nor are other hosts' messages.
+        """
+        host = _host(peer)
+        free = oldest = -1
+        oldest_ms = mine = 0
+        for slot in range(self.recent, len(self.mids)):
+            left_ms = ticks_diff(self.until_ms[slot], now_ms)
+            if self.mids[slot] < 0 or left_ms <= 0:
+                free = slot
+            elif self.hosts[slot] == host:
+                mine += 1
+                if oldest < 0 or left_ms < oldest_ms:
+                    if not _is_pending(pending, self.mids[slot], self.peers[slot]):
+                        oldest = slot
+                        oldest_ms = left_ms
+        if free < 0 or mine >= self.per_host:
+            free = oldest
+        if free >= 0:
+            self._free(free)
+            self.hosts[free] = host
+            self.note(free, mid, peer, until_ms)
+        return free
+
+    def _free(self, slot):
+        self.mids[slot] = -1
+        self.peers[slot] = self.hosts[slot] = None
+        if len(self.replies[slot]) > _REPLY_LEN:
+            self.replies[slot] = bytearray(_REPLY_LEN)
+        self.replies[slot][:] = b""
+
+    def sweep(self, now_ms):
+        """Forget what is too old; returns the ms until the next is, or None."""
+        next_ms = None
+        for slot in range(len(self.mids)):
+            if self.mids[slot] >= 0:
+                left_ms = ticks_diff(self.until_ms[slot], now_ms)
+                if left_ms <= 0:
+                    self._free(slot)
+                elif next_ms is None or left_ms < next_ms:
+                    next_ms = left_ms
+        return next_ms
+
+
+def _is_pending(pending, mid, peer):
+    """Whether the response to message `mid` of `peer` is to follow; entries are (peer, token, mid, until_ms)."""
+    for entry in pending:
+        if entry[2] == mid and entry[0] == peer:
+            return True
+    return False
+
+
+# ---- resources and discovery ----
+
+
+class Resource:
+    """What Engine.resource returns: a path, and a handler for each method.
+
+    Used as a decorator it sets the handler of all methods; `get`, `put`, `post`, `delete` set that of one, and
+    `on(method)` that of any (FETCH, PATCH, IPATCH). A handler is called with the request and the response, two
+    Messages; it fills the response, whose code is preset, or returns one of
+
+      None                 the response as filled in
+      an int               the code
+      str, bytes, ...      the payload; its Content-Format is the resource's `ct`
+      (code, payload)      both
+      NO_RESPONSE, LATER   none, or one that follows: see the constants
+    """
+
+    def __init__(self, path, ct, link):
+        self.path = path  # the raw Uri-Path options behind the first header
+        self.formats = () if ct is None else ct if isinstance(ct, tuple) else (ct,)
+        self.link = link
+        self.handlers = [None] * 8
+        self.next = None  # resource with the same routing key
+        self.content_format = bytearray()
+        if self.formats:
+            _put_option(self.content_format, _CONTENT_FORMAT, _encode_value(_CONTENT_FORMAT, self.formats[0]))
+
+    def __call__(self, handler):
+        """Set the handler of all methods; returns it."""
+        self.handlers = [None] + [handler] * 7
+        return handler
+
+    def on(self, method):
+        """A decorator that sets the handler of `method`."""
+
+        def set_handler(handler):
+            self.handlers[method] = handler
+            return handler
+
+        return set_handler
+
+    def get(self, handler):
+        """Set the handler of GET; returns it."""
+        return self.on(GET)(handler)
+
+    def put(self, handler):
+        """Set the handler of PUT; returns it."""
+        return self.on(PUT)(handler)
+
+    def post(self, handler):
+        """Set the handler of POST; returns it."""
+        return self.on(POST)(handler)
+
+    def delete(self, handler):
+        """Set the handler of DELETE; returns it."""
+        return self.on(DELETE)(handler)
+
+
+def _path_key(data, start, stop, first_len):
+    """A small integer of the raw Uri-Path options data[start:stop], by which resources are looked up."""
+    return (stop - start) << 16 | first_len << 8 | data[stop - 1] if stop > start else 0
+
+
+def _link(path, attributes):
+    """A link of RFC 6690: `</path>;name=value...`; a str is quoted, True is a name alone, a tuple is a list."""
+    link = "</%s>" % "/".join([_quote(segment) for segment in path])
+    for name in sorted(attributes):
+        value = attributes[name]
+        if isinstance(value, tuple):
+            value = " ".join([str(item) for item in value])
+        link += ";" + name.rstrip("_")
+        if value is not True:
+            link += '="%s"' % value if isinstance(value, str) else "=%d" % value
+    return link
+
+
+def _quote(text):
+    """`text` percent-encoded for a path segment (RFC 3986: unreserved, sub-delims, ":" and "@" stay)."""
+    keep = b"-._~!$&'()*+,;=:@"
+    out = ""
+    for b in text.encode():
+        is_plain = 48 <= b < 58 or 65 <= b < 91 or 97 <= b < 123 or b in keep
+        out += chr(b) if is_plain else "%%%02X" % b
+    return out
+
+
+def _matches(link, query):
+    """Whether `link` passes the filter `name=value` or `name=prefix*` (RFC 6690 section 4.1)."""
+    name, _, wanted = query.partition("=")
+    if name == "href":
+        values = [link[1 : link.index(">")]]
+    else:
+        _, mark, value = link.partition(";" + name)
+        if not mark or value[:1] not in ("=", ";", ""):
+            return False
+        value = value[1:].partition('"')[2].partition('"')[0] if value[1:2] == '"' else value[1:].partition(";")[0]
+        values = value.split(" ") + [value]
+    for value in values:
+        if value == wanted or wanted[-1:] == "*" and value.startswith(wanted[:-1]):
+            return True
+    return False
+
+
+# ---- protocol engine ----
+
+_PRESET = bytes((0, CONTENT, CREATED, CHANGED, DELETED, CONTENT, CHANGED, CHANGED))  # code by method
+_RETRY_S = const(60)  # Max-Age of a refusal because a table is full
+
+
+class Engine:
+    """The protocol without I/O: give it datagrams and the time, send what it gives back.
+
+    `receive` takes a datagram and returns the immediate reply; `due` returns what is to be sent at a time, and
+    `next_ms` when that will be. An Endpoint is an Engine on a socket. For the arguments see Endpoint; `random(n)`
+    returns n bytes nobody can guess.
+    """
+
+    def __init__(
+        self,
+        random,
+        *,
+        tuning=None,
+        transmissions=4,
+        queued=8,
+        recent=16,
+        kept=32,
+        kept_per_host=8,
+        pending=4,
+        datagram_len=1152
+    ):
+        self.random = random
+        self.tuning = tuning or Tuning()
+        self.datagram_len = datagram_len
+        self.log = None
+        self.resources = []
+        self._routes = {}  # routing key -> the latest Resource with it
+        self.received = None  # the ReceptionRecord of the latest receive, if it is for the application
+        self.peer = None  # where the packet that due() returned goes
+        self.next_event_reason = None
+        self._transmissions = transmissions
+        self._queued = queued
+        self._pending_most = pending
+        self._open = []  # TransmissionRecords sent and not ended
+        self._queue = []  # ... not sent yet
+        self._replies = []  # (packet, peer) of answers the application gave
+        self._pending = []  # (peer, token, message ID, until_ms) of responses that handlers promised
+        self._duplicates = Duplicates(recent, kept, kept_per_host)
+        self._first_mid = _uint(random(2), 0, 2)
+        self._mids_used = 0  # since _first_mid, modulo 65536
+        self._mids_free_ms = [None] * 16  # when each block of 4096 may be used again
+        self._reply_mid = self._first_mid  # counts down, so that who sends NON requests does not use up the others
+        self._sweep_ms = None
+        self._out = bytearray(datagram_len + 1)
+        self._request = Message()
+        self._response = Message()
+        self._response.request = self._request
+        self._is_in_handler = False
+
+    # -- resources
+
+    def resource(self, path, ct=None, **attributes):
+        """Serve `path` ("sensors/temp"); returns the Resource, a decorator for its handlers.
+
+        ct: Content-Format of the payloads, or a tuple of several, from which Accept chooses. It and `attributes`
+        (rt="temperature", if_="sensor", sz=12, title="...", obs=True, ...) are listed in /.well-known/core.
+        """
+        if not self.resources and path != ".well-known/core":
+            self.resource(".well-known/core", ct=LINKS).get(self._discover)
+        segments = path.split("/") if path else []
+        raw = bytearray()
+        for segment in segments:
+            _put_option(raw, 0, _encode_value(_URI_PATH, segment))
+        first_len = len(segments[0].encode()) if segments else 0
+        raw = bytes(raw[len(raw) and 1 + (first_len > 12) :])
+        if ct is not None:
+            attributes["ct"] = ct
+        resource = Resource(raw, ct, _link(segments, attributes))
+        key = _path_key(raw, 0, len(raw), first_len)
+        resource.next = self._routes.get(key)
+        self._routes[key] = resource
+        self.resources.append(resource)
+        return resource
+
+    def _route(self, p):
+        """The resource that the Uri-Path of `p` names, or None."""
+        start = p[_PATH]
+        if not start:
+            return self._routes.get(0)
+        data = p[_DATA]
+        resource = self._routes.get(_path_key(data, start, p[_PATH_END], p[_FIRST_LEN]))
+        while resource is not None and not data.startswith(resource.path, start):
+            resource = resource.next
+        return resource
+
+    def _discover(self, request, response):
+        """Handler of /.well-known/core (RFC 6690): the links that pass all filters, as many as fit whole."""
+        queries = request.opt.uri_query
+        room_len = self.datagram_len - 32
+        links = bytearray()
+        for resource in self.resources[1:]:  # the first is this one
+            if all([_matches(resource.link, query) for query in queries]):
+                link = resource.link.encode()
+                if len(links) + 1 + len(link) > room_len:
+                    break
+                links += b"," + link if links else link
+        return links
+
+    # -- receiving
+
+    def receive(self, data, peer, now_ms, is_multicast=False):
+        """Take the datagram `data` (bytes) that came from `peer`, to a group if `is_multicast`.
+
+        Returns the datagram to send back to `peer` at once, or None; it is valid until the next call. What is for
+        the application is in `received`. Nothing that a peer can send makes it raise.
+        """
+        self.received = None
+        is_too_large = len(data) > self.datagram_len
+        if is_too_large:
+            data = data[: 4 + (data[0] & 15)]
+        p = self._request.packet
+        if _index(p, data) >= 0:
+            return None if is_multicast else self._malformed(data)
+        p[_REMOTE] = peer
+        if p[_MTYPE] > NON or not 0 < p[_CODE] < 32:
+            return None if is_multicast or is_too_large else self._receive_other(p, peer, now_ms)
+        if is_multicast and (p[_MTYPE] == CON or is_too_large):
+            return None
+        if is_too_large:
+            return self._refuse(p, REQUEST_ENTITY_TOO_LARGE)
+        reply = self._receive_request(p, peer, now_ms)
+        return None if is_multicast and reply and reply[1] >= BAD_REQUEST else reply
+
+    def _malformed(self, data):
+        """The Reset for a malformed CON; anything else malformed is ignored (RFC 7252 section 4.2, 4.3)."""
+        if len(data) < 4 or data[0] >> 4 != 4:
+            return None
+        return self._empty(RST, data[2] << 8 | data[3])
+
+    def _empty(self, mtype, mid):
+        """An empty message."""
+        out = self._out
+        out[:] = b"\x40\0\0\0"
+        out[0] = 0x40 | mtype << 4
+        out[2] = mid >> 8
+        out[3] = mid & 255
+        return out
+
+    def _receive_request(self, p, peer, now_ms):
+        """Answer the request `p`: from the table of duplicates, with a refusal, or by its handler."""
+        mid = p[_MID]
+        mtype = p[_MTYPE]
+        is_safe = p[_CODE] == GET or p[_CODE] == FETCH
+        duplicates = self._duplicates
+        slot = duplicates.find(mid, peer, now_ms, is_safe)
+        if slot >= 0 and (mtype == NON or duplicates.replies[slot] or slot >= duplicates.recent):
+            return None if mtype == NON else duplicates.replies[slot] or None
+        resource = self._route(p)
+        refusal = self._refusal(p, resource)
+        if refusal == BAD_OPTION and mtype == NON:
+            return self._empty(RST, mid)
+        lifetime_ms = self.tuning.non_lifetime_ms if mtype else self.tuning.exchange_lifetime_ms
+        until_ms = self._until(now_ms, lifetime_ms)
+        if is_safe or refusal:
+            slot = duplicates.note(mid % duplicates.recent, mid, peer, until_ms)
+        else:
+            slot = duplicates.keep(mid, peer, now_ms, until_ms, self._pending)
+            if slot < 0:
+                return None if mtype == NON else self._refuse(p, SERVICE_UNAVAILABLE)
+        if refusal:
+            return self._refuse(p, refusal)
+        if resource is None:
+            self.received = ReceptionRecord(self, self._hand_over(p), peer, None, slot)
+            return None
+        return self._handle(p, resource, slot, until_ms)
+
+    def _until(self, now_ms, lifetime_ms):
+        """The time `lifetime_ms` from now, at which something is to be swept."""
+        until_ms = ticks_add(now_ms, lifetime_ms)
+        if self._sweep_ms is None:
+            self._sweep_ms = until_ms
+        return until_ms
+
+    def _refusal(self, p, resource):
+        """The code with which the request is refused before a handler sees it, or 0."""
+        if p[_SEEN] & _REFUSED:
+            return self._critical_refusal(p)
+        if resource is None:
+            return NOT_FOUND if self.resources else 0
+        if p[_CODE] > IPATCH or resource.handlers[p[_CODE]] is None:
+            return METHOD_NOT_ALLOWED
+        if p[_SEEN] & 1 << _ACCEPT and resource.formats and self._accepted(p) not in resource.formats:
+            return NOT_ACCEPTABLE
+        return 0
+
+    def _critical_refusal(self, p):
+        """4.02 for a critical option not understood, 5.05 if it is Proxy-Uri or Proxy-Scheme."""
+        if p[_SEEN] & _REFUSED == _LARGE_CRITICAL:
+            unknown = [n for n, _ in _raw_options(p) if n > _MAX_KNOWN and n & 1 and n not in (35, 39)]
+            if not unknown:
+                return PROXYING_NOT_SUPPORTED
+        return BAD_OPTION
+
+    def _accepted(self, p):
+        """The Content-Format that Accept asks for."""
+        at = _find(p, _ACCEPT)
+        return _uint(p[_DATA], at, p[_STOP])
+
+    def _hand_over(self, p):
+        """A Message of the packet just received, for the application to keep."""
+        message = object.__new__(Message)
+        message.packet = list(p)
+        return message
+
+    # -- answering
+
+    def _refuse(self, p, code):
+        """An answer without a handler."""
+        self._prepare(p, code)
+        if code == SERVICE_UNAVAILABLE:
+            self._response.opt.max_age = _RETRY_S
+        return self._reply(p, -1)
+
+    def _prepare(self, p, code):
+        """Empty the response and address it to the request `p`."""
+        r = self._response.packet
+        if r[_END]:
+            r[_DATA][:] = b""
+            r[_END] = r[_LAST] = 0
+        r[_CODE] = code
+        r[_MTYPE] = p[_MTYPE]
+        r[_TOKEN] = r[_MID] = None
+        r[_PAYLOAD] = b""
+        r[_REMOTE] = p[_REMOTE]
+        return r
+
+    def _handle(self, p, resource, slot, until_ms):
+        """Run the handler and return its reply."""
+        r = self._prepare(p, _PRESET[p[_CODE]])
+        self._is_in_handler = True
+        try:
+            result = resource.handlers[p[_CODE]](self._request, self._response)
+            if result is LATER:
+                self._promise(p, until_ms)
+            elif result is not None and result is not NO_RESPONSE:
+                self._take(result)
+        except FormatError:
+            result = self._fail(p, BAD_OPTION)
+        except Exception as error:
+            if self.log:
+                self.log("handler of %s" % resource.link, error)
+            result = self._fail(p, INTERNAL_SERVER_ERROR)
+        finally:
+            self._is_in_handler = False
+        if result is LATER or result is NO_RESPONSE:
+            if p[_MTYPE] == NON:
+                return None
+            return self._remember(slot, self._empty(ACK, p[_MID]))
+        if r[_PAYLOAD] and resource.formats and r[_CODE] == CONTENT:
+            self._label(p, r, resource)
+        return self._reply(p, slot)
+
+    def _fail(self, p, code):
+        """Make the response an error."""
+        self._prepare(p, code)
+
+    def _promise(self, p, until_ms):
+        """Note that the response to the request `p` is to follow."""
+        if len(self._pending) >= self._pending_most:
+            raise Full("%d separate responses are pending; see Endpoint(pending=...)" % self._pending_most)
+        self._pending.append((p[_REMOTE], _token(p), p[_MID], until_ms))
+
+    def _take(self, result):
+        """Put what a handler returned into the response."""
+        response = self._response
+        if isinstance(result, tuple):
+            response.code, response.payload = result
+        elif not isinstance(result, int):
+            response.payload = result
+        elif CREATED - 1 <= result < 192:
+            response.code = result
+        else:
+            raise TypeError("a handler returns a response code, not %d" % result)
+
+    def _label(self, p, r, resource):
+        """Give the response the Content-Format that Accept chose, or the resource's first, unless it has one."""
+        if p[_SEEN] & 1 << _ACCEPT:
+            if _find(r, _CONTENT_FORMAT) < 0:
+                self._response.add_option(_CONTENT_FORMAT, self._accepted(p))
+        elif not r[_END]:
+            r[_DATA][:] = resource.content_format
+            r[_END] = len(r[_DATA])
+            r[_LAST] = _CONTENT_FORMAT
+        elif _find(r, _CONTENT_FORMAT) < 0:
+            self._response.add_option(_CONTENT_FORMAT, resource.formats[0])
+
+    def _reply(self, p, slot):
+        """The response as a datagram: an ACK, or a NON to a NON; remembered in `slot`."""
+        r = self._response.packet
+        if p[_START] + r[_END] + len(r[_PAYLOAD]) >= self.datagram_len:
+            if self.log:
+                self.log("response too large", p[_START] + r[_END] + len(r[_PAYLOAD]) + 1)
+            self._fail(p, INTERNAL_SERVER_ERROR)
+        out = self._out
+        out[:] = p[_DATA]  # the header and token of the reply are those of the request, but for type, code and
+        out[1] = r[_CODE]  # in a NON the message ID
+        if p[_MTYPE] == CON:
+            out[0] |= ACK << 4
+        else:
+            self._reply_mid = mid = self._reply_mid - 1 & 0xFFFF
+            out[2] = mid >> 8
+            out[3] = mid & 255
+        out[p[_START] :] = r[_DATA]
+        _put_payload(out, r[_PAYLOAD])
+        return self._remember(slot, out) if p[_MTYPE] == CON else out
+
+    def _remember(self, slot, reply):
+        """Keep the reply to a CON for its duplicates: a long one only where it must not be made again."""
+        replies = self._duplicates.replies
+        if slot >= 0:
+            if len(reply) <= _REPLY_LEN:
+                replies[slot][:] = reply
+            elif slot >= self._duplicates.recent:
+                replies[slot] = bytes(reply)
+        return reply
+
+    def answer_empty(self, record, mtype):
+        """Send an empty ACK or Reset for `record`, a ReceptionRecord."""
+        self._send_reply(record, bytes(self._empty(mtype, record.mid)))
+
+    def answer(self, record, response):
+        """Send `response` for `record`, a ReceptionRecord of a request, and keep it for duplicates."""
+        request = record.message
+        out = bytearray(4)
+        if request.mtype == CON and not record.is_acknowledged:
+            _write(response.packet, out, ACK, record.mid, request.token)
+        elif request.mtype == CON:
+            self._queue_message(response, record.remote, CON, request.token, None)
+            return
+        else:
+            self._reply_mid = self._reply_mid - 1 & 0xFFFF
+            _write(response.packet, out, NON, self._reply_mid, request.token)
+        self._send_reply(record, out)
+
+    def _send_reply(self, record, reply):
+        self._replies.append((reply, record.remote))
+        slot = record._slot
+        duplicates = self._duplicates
+        if slot >= 0 and duplicates.mids[slot] == record.mid and duplicates.peers[slot] == record.remote:
+            if record.message.mtype == CON:
+                self._remember(slot, reply)
+
+    # -- what is no request
+
+    def _receive_other(self, p, peer, now_ms):
+        """Take an empty message or a response."""
+        mtype = p[_MTYPE]
+        if not p[_CODE]:
+            if mtype == CON:  # a ping
+                return self._empty(RST, p[_MID])
+            if mtype != NON:
+                self._receive_empty(p, peer, now_ms)
+            return None
+        if p[_CODE] < 32 or mtype == RST:
+            return None
+        mid = p[_MID]
+        if mtype == CON and self._duplicates.find(mid, peer, now_ms, False) >= 0:
+            return self._empty(ACK, mid)
+        record = self._requester(p, peer)
+        if record is None:
+            return self._empty(RST, mid) if mtype == CON else None
+        if p[_SEEN] & _CRITICAL:
+            self.end(record, Rejected)
+            return self._empty(RST, mid) if mtype == CON else None
+        self._deliver(record, p, peer, now_ms)
+        if mtype != CON:
+            return None
+        until_ms = self._until(now_ms, self.tuning.exchange_lifetime_ms)
+        self._duplicates.keep(mid, peer, now_ms, until_ms, self._pending)
+        return self._empty(ACK, mid)
+
+    def _receive_empty(self, p, peer, now_ms):
+        """Take an empty ACK or a Reset; it must come from the peer and carry the ID of an unanswered message."""
+        for record in self._open:
+            if record.mid == p[_MID] and record.state == _SENT and record.remote == peer:
+                if p[_MTYPE] == RST:
+                    self._deliver(record, p, peer, now_ms)
+                    record.error = Reset
+                elif not record.is_non():
+                    record.acknowledged(now_ms)
+                return
+
+    def _requester(self, p, peer):
+        """The open request that the response `p` answers: of this peer and token, for an ACK this message ID."""
+        token_end = p[_START]
+        for record in self._open:
+            token = record.token
+            if record.remote == peer and record.is_request() and token_end == 4 + len(token):
+                if p[_DATA].startswith(token, 4):
+                    if p[_MTYPE] == ACK and (p[_MID] != record.mid or record.is_non()):
+                        return None
+                    return record
+        return None
+
+    def _deliver(self, record, p, peer, now_ms):
+        """End the exchange of `record` with the message `p`, which goes to the application."""
+        message = self._hand_over(p)
+        message.request = record.message
+        record.last_event_ms = now_ms
+        if record.response_type is None:
+            record.response_type = p[_MTYPE]
+        self.received = record.response = ReceptionRecord(self, message, peer, record)
+        self.end(record, None)
+
+    # -- sending
+
+    def send(self, message, remote=None, timeout_ms=None):
+        """Queue `message` for `remote` (default: message.remote); returns its TransmissionRecord.
+
+        A request gets a token if it has none. mtype None means CON, to a group NON. A request ends with a response,
+        or after `timeout_ms` from its first transmission (default: MAX_TRANSMIT_WAIT of its tuning, 93 s). A
+        response is one that a handler promised by LATER.
+        Raises ValueError for a message that cannot be sent, Full if the queue is full. Allocates about 300 bytes
+        on a board, plus the datagram.
+        """
+        peer = message.remote if remote is None else remote
+        mtype = message.mtype
+        is_group = is_multicast(peer)
+        if mtype is None:
+            mtype = NON if is_group else CON
+        if mtype > NON:
+            raise ValueError("send takes CON and NON; ACK and RST are answers, see ReceptionRecord")
+        if is_group and mtype == CON:
+            raise ValueError("a group takes NON only, not CON (RFC 7252 section 8.1)")
+        token = message.token
+        code = message.code
+        if code is None or not code and (mtype == NON or message._encoded_len() > 4):
+            raise ValueError("send takes a request, a response, or an empty CON (a ping)")
+        if code >= 64:
+            self._keep_promise(peer, token)
+        elif code and not token:
+            token = self.random(8)
+        return self._queue_message(message, peer, mtype, token, timeout_ms)
+
+    def _keep_promise(self, peer, token):
+        """Take the pending request that a separate response answers off the list."""
+        for entry in self._pending:
+            if entry[1] == token and entry[0] == peer:
+                self._pending.remove(entry)
+                return
+        raise ValueError("no request of this remote and token awaits a response; it is answered once, in time")
+
+    def _queue_message(self, message, peer, mtype, token, timeout_ms):
+        if len(self._queue) >= self._queued:
+            raise Full("%d messages are queued; see Endpoint(queued=...)" % self._queued)
+        tuning = message.transport_tuning or self.tuning
+        packed = bytearray(4)
+        _write(message.packet, packed, mtype, 0, token)
+        if len(packed) > self.datagram_len:
+            raise ValueError("the message has %d bytes, datagram_len is %d" % (len(packed), self.datagram_len))
+        if timeout_ms is None:
+            timeout_ms = tuning.max_transmit_wait_ms
+        record = TransmissionRecord(self, message, peer, packed, token, tuning, timeout_ms)
+        self._queue.append(record)
+        return record
+
+    def end(self, record, error):
+        """End the exchange of `record`, with an exception class as its error or None."""
+        if record in self._open:
+            self._open.remove(record)
+        elif record in self._queue:
+            self._queue.remove(record)
+        if record.state != _ENDED:
+            record.is_unacknowledged = error is Timeout and record.response_type is None and not record.is_non()
+            record.state = _ENDED
+            record.next_event_ms = None
+            record.error = error
+
+    def due(self, now_ms):
+        """The next datagram to send at `now_ms`, to the address in `peer`; None when there is no more."""
+        if self._replies:
+            packet, self.peer = self._replies.pop(0)
+            return packet
+        for record in self._open:
+            if ticks_diff(now_ms, record.next_event_ms) >= 0:
+                if record.is_given_up(now_ms):
+                    self.end(record, Timeout)
+                    return self.due(now_ms)
+                return self._transmit(record, now_ms)
+        if self._queue:
+            record = self._startable(now_ms)
+            if record:
+                self._queue.remove(record)
+                self._open.append(record)
+                record.start(self._take_mid(now_ms) if record.mid is None else record.mid, now_ms)
+                return self._transmit(record, now_ms)
+        if self._sweep_ms is not None and ticks_diff(now_ms, self._sweep_ms) >= 0:
+            self._sweep(now_ms)
+        return None
+
+    def _transmit(self, record, now_ms):
+        self.peer = record.remote
+        record.sent(now_ms)
+        return record.packed
+
+    def _take_mid(self, now_ms):
+        """The next message ID; each goes out at most once in EXCHANGE_LIFETIME (RFC 7252 section 4.4)."""
+        used = self._mids_used
+        self._mids_free_ms[used >> 12] = self._until(now_ms, self.tuning.exchange_lifetime_ms)
+        self._mids_used = used + 1 & 0xFFFF
+        return self._first_mid + used & 0xFFFF
+
+    def _startable(self, now_ms):
+        """The first queued record that may go now: a slot and an ID free, its peer below NSTART; or None."""
+        free_ms = None if self._mids_used & 0xFFF else self._mids_free_ms[self._mids_used >> 12]
+        if len(self._open) < self._transmissions and (free_ms is None or ticks_diff(now_ms, free_ms) >= 0):
+            for record in self._queue:
+                outstanding = 0
+                for other in self._open:
+                    outstanding += other.state == _SENT and other.remote == record.remote
+                if outstanding < record._tuning.nstart:
+                    return record
+        return None
+
+    def _sweep(self, now_ms):
+        """Forget what is too old, and note when the next will be."""
+        next_ms = self._duplicates.sweep(now_ms)
+        for block in range(16):
+            free_ms = self._mids_free_ms[block]
+            if free_ms is not None:
+                left_ms = ticks_diff(free_ms, now_ms)
+                if left_ms <= 0:
+                    self._mids_free_ms[block] = None
+                elif next_ms is None or left_ms < next_ms:
+                    next_ms = left_ms
+        self._pending = [entry for entry in self._pending if ticks_diff(entry[3], now_ms) > 0]
+        self._sweep_ms = None if next_ms is None else ticks_add(now_ms, next_ms)
+
+    def next_ms(self, now_ms):
+        """Milliseconds until `due` has something to do, None if nothing is to come; next_event_reason says what."""
+        if self._replies or self._queue and self._startable(now_ms):
+            self.next_event_reason = "send"
+            return 0
+        next_ms = self.next_event_reason = None
+        for record in self._open:
+            left_ms = ticks_diff(record.next_event_ms, now_ms)
+            if next_ms is None or left_ms < next_ms:
+                next_ms = left_ms
+                self.next_event_reason = "retransmit" if record.transmissions_left else "response timeout"
+        if self._sweep_ms is not None:
+            left_ms = ticks_diff(self._sweep_ms, now_ms)
+            if next_ms is None or left_ms < next_ms:
+                next_ms = left_ms
+                self.next_event_reason = "forget duplicates"
+        return next_ms if next_ms is None or next_ms > 0 else 0
+
+    def acknowledge(self):
+        """Acknowledge the request handed to the application last, if it is a CON that was left unanswered."""
+        record = self.received
+        if record and record.message.mtype == CON and not record.has_responded and not record.is_acknowledged:
+            record.ack()
+        self.received = None
+
+
+# ---- I/O ----
+
+_ON_CPYTHON = sys.implementation.name == "cpython"
+_BURST = const(16)  # datagrams that one process() handles at most
+_ASK_MS = const(10)  # how often a transport is asked that cannot be polled
+_LONGEST_WAIT_MS = const(1 << 28)  # 3 days: further apart, ticks cannot be compared
+_REOPEN_MS = const(1000)
+_HELD = const(8)  # records that wait for process() while request() blocks
+
+
+def _random(n):
+    """`n` bytes from the port's source of randomness."""
+    return os.urandom(n)
+
+
+def _sleep_ms(ms):
+    if _ON_CPYTHON:
+        time.sleep(ms / 1000)
+    else:
+        time.sleep_ms(ms)
+
+
+class Endpoint(Engine):
+    """A CoAP endpoint on a UDP socket, client and server: the Engine and what reads, writes and waits.
+
+    Endpoint(port=None, host="0.0.0.0", family=None, sock=None, **tables)
+
+      port    UDP port to serve, usually 5683; None for a client: any
+      host    address to bind, a number: "0.0.0.0" for all (an empty one receives nothing on a Pico W)
+      family  socket.AF_INET (default) or AF_INET6
+      sock    a bound socket or a transport to use instead: sendto(data, peer), and recvfrom(n), which returns
+              (bytes, peer) or None and never blocks
+
+    The tables have a fixed size; each is an argument:
+
+      transmissions  4     messages sent and not yet answered
+      queued         8     messages waiting for their turn; more: send raises Full
+      recent         16    duplicates of GET and FETCH known; an older one is executed again
+      kept           32    duplicates of other methods, known for 247 s; full: 5.03, to a NON silence
+      kept_per_host  8     of them for one address; more: its oldest is forgotten
+      pending        4     responses promised by LATER; more: 5.00
+      datagram_len   1152  longest datagram in bytes; a longer request is answered 4.13
+      tuning               Tuning of all messages that have none of their own
+
+    `log`, if set, is called as log(text, value) when a handler raised or a datagram could not be sent.
+    Raises OSError if the port is taken.
+    """
+
+    def __init__(self, port=None, host="0.0.0.0", family=None, sock=None, random=_random, **tables):
+        super().__init__(random, **tables)
+        self._names = {}  # "host:port" -> address, as resolved
+        self._held = []
+        self._asked = []  # transports that cannot be polled
+        self._polled = []
+        self._poller = None if _ON_CPYTHON or not select else select.poll()
+        self._groups = []  # sockets registered as receiving for a group
+        self._bound_to = None
+        self._reopened_ms = None
+        # An empty datagram makes an ESP32's socket deaf: https://github.com/micropython/micropython-lib/issues/736
+        self.reopens_on_empty = sys.platform == "esp32"
+        if sock is None:
+            if socket is None:
+                raise ValueError("this firmware has no sockets; give Endpoint a transport: sock=...")
+            self._family = family or socket.AF_INET
+            if port is not None:
+                self._bound_to = self._look_up(host, port)
+            sock = self._open_socket()
+        else:
+            self._family = family
+            self.reopens_on_empty = False
+        self.socket = sock
+        self.register_socket(sock)
+
+    def _open_socket(self):
+        sock = socket.socket(self._family, socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        try:
+            if self._bound_to is not None:
+                sock.bind(self._bound_to)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def _look_up(self, host, port):
+        """The address of `host` in the form that this port's sockets take; raises OSError."""
+        entries = socket.getaddrinfo(host, port)  # two arguments only: a Pico W prints a warning for more
+        address = entries[0][-1]
+        for entry in entries:
+            if entry[0] == self._family:
+                address = entry[-1]
+                break
+        return bytes(address) if isinstance(address, bytearray) else address
+
+    def resolve(self, remote):
+        """The address of "host[:port]", looked up once (blocking); an address is returned as it is.
+
+        Raises OSError if the name is not known, ValueError if `remote` is no host.
+        """
+        if not isinstance(remote, str):
+            return remote
+        address = self._names.get(remote)
+        if address is None:
+            host, port = _split_authority(remote)
+            address = self._look_up(host.strip("[]"), port or 5683)
+            if len(self._names) >= _HELD:
+                self._names.clear()
+            self._names[remote] = address
+        return address
+
+    def register_socket(self, sock, is_group=False):
+        """Receive from `sock` too, to which groups send if `is_group`; answers leave from `socket`."""
+        if is_group:
+            self._groups.append(sock)
+        if _ON_CPYTHON:
+            (self._polled if hasattr(sock, "fileno") else self._asked).append(sock)
+            return
+        try:
+            self._poller.register(sock, select.POLLIN)
+            self._polled.append(sock)
+        except (AttributeError, OSError, TypeError):  # nothing that can be polled
+            self._asked.append(sock)
+
+    def send(self, message, remote=None, timeout_ms=None):
+        """Queue `message` for `remote`, "host[:port]" or an address; see Engine.send. process() sends it."""
+        return super().send(message, self.resolve(message.remote if remote is None else remote), timeout_ms)
+
+    def process(self, timeout_ms=None):
+        """Send what is due and handle datagrams; returns the ReceptionRecord of one for the application, or None.
+
+        Returns at the first such record, after `timeout_ms` (0: at once, None: never), or after 16 datagrams if
+        there is a timeout. For the application are: a response or Reset to what send() sent, and, on an endpoint
+        without resources, every request. Requests that resources serve come back as None.
+        Raises RuntimeError inside a handler.
+        """
+        if self._is_in_handler:
+            raise RuntimeError("inside a handler use send, or return LATER")
+        self.acknowledge()
+        if self._held:
+            return self._held.pop(0)
+        begin_ms = ticks_ms()
+        left = _BURST
+        while True:
+            wait_ms = _LONGEST_WAIT_MS
+            if timeout_ms is not None:
+                wait_ms = max(0, timeout_ms - ticks_diff(ticks_ms(), begin_ms))
+            if self._turn(wait_ms):
+                if self.received is not None:
+                    return self.received
+                left -= 1
+                if not left and timeout_ms is not None:
+                    return None
+            elif timeout_ms is not None and ticks_diff(ticks_ms(), begin_ms) >= timeout_ms:
+                return None
+
+    def _turn(self, wait_ms):
+        """Send what is due, wait for one datagram at most until the next event, handle it; whether one came."""
+        now_ms = ticks_ms()
+        packet = self.due(now_ms)
+        while packet is not None:
+            self._send_datagram(packet, self.peer)
+            packet = self.due(now_ms)
+        next_ms = self.next_ms(now_ms)
+        if next_ms is not None and next_ms < wait_ms:
+            wait_ms = next_ms
+        if self._asked:
+            for transport in self._asked:
+                if self._receive_from(transport):
+                    return True
+            wait_ms = min(wait_ms, _ASK_MS)
+        if not self._polled:
+            _sleep_ms(wait_ms)
+        elif _ON_CPYTHON:
+            for sock in select.select(self._polled, (), (), wait_ms / 1000)[0]:
+                return self._receive_from(sock)
+        else:
+            for ready in self._poller.ipoll(wait_ms):
+                return self._receive_from(ready[0])
+        return False
+
+    def _receive_from(self, sock):
+        """Read one datagram, handle it and answer; whether there was one."""
+        self.received = None
+        try:
+            got = sock.recvfrom(self.datagram_len + 1)
+        except OSError:  # nothing there after all, or an ICMP error of what was sent
+            return False
+        if got is None:
+            return False
+        data, peer = got
+        if data:
+            reply = self.receive(data, peer, ticks_ms(), sock in self._groups)
+            if reply is not None:
+                self._send_datagram(reply, peer)
+        elif self.reopens_on_empty:
+            self._reopen()
+        return True
+
+    def _send_datagram(self, packet, peer):
+        """Send; an error is a lost packet, for which retransmission is there."""
+        try:
+            self.socket.sendto(packet, peer)
+        except OSError as error:
+            if self.log:
+                self.log("not sent", error)
+
+    def _reopen(self):
+        """Replace the socket, at most once a second."""
+        now_ms = ticks_ms()
+        if self._reopened_ms is not None and ticks_diff(now_ms, self._reopened_ms) < _REOPEN_MS:
+            return
+        self._reopened_ms = now_ms
+        self._forget(self.socket)
+        self.socket = self._open_socket()
+        self.register_socket(self.socket)
+
+    def _forget(self, sock):
+        if sock in self._asked:
+            self._asked.remove(sock)
+        else:
+            self._polled.remove(sock)
+            if not _ON_CPYTHON:
+                self._poller.unregister(sock)
+        if hasattr(sock, "close"):
+            sock.close()
+
+    def next_event_ms(self):
+        """How long the program may sleep before process() has something to do; None: until a datagram comes.
+
+        `next_event_reason` says why.
+        """
+        return self.next_ms(ticks_ms())
+
+    def request(self, method, uri, payload=b"", timeout_ms=None, **options):
+        """Send a request and wait for the response, serving meanwhile; returns the response Message, any code.
+
+        method, uri, payload and options (fields, too: mtype=NON) as in Message; timeout_ms from its first
+        transmission, default MAX_TRANSMIT_WAIT (93 s).
+        Raises Timeout, Reset or Rejected, OSError if the name is not known, ValueError, RuntimeError in a handler.
+        """
+        if self._is_in_handler:
+            raise RuntimeError("inside a handler use send, or return LATER")
+        record = self.send(Message(method, uri=uri, payload=payload, **options), None, timeout_ms)
+        try:
+            while not record.is_done():
+                if self._turn(_LONGEST_WAIT_MS) and self.received and self.received.pertains_to is not record:
+                    self._hold(self.received)
+        finally:
+            if not record.is_done():
+                record.cancel()
+        if record.error:
+            raise record.error("%s %s" % (_code_text(method), uri))
+        return record.response.message
+
+    def _hold(self, record):
+        """Keep a record for the next process(); with no room left, a request is refused."""
+        if len(self._held) < _HELD:
+            self.acknowledge()
+            self._held.append(record)
+        elif record.pertains_to is None:
+            record.respond(SERVICE_UNAVAILABLE, max_age=_RETRY_S)
+
+    def get(self, uri, **options):
+        """request(GET, ...)"""
+        return self.request(GET, uri, **options)
+
+    def put(self, uri, payload=b"", **options):
+        """request(PUT, ...)"""
+        return self.request(PUT, uri, payload, **options)
+
+    def post(self, uri, payload=b"", **options):
+        """request(POST, ...)"""
+        return self.request(POST, uri, payload, **options)
+
+    def delete(self, uri, **options):
+        """request(DELETE, ...)"""
+        return self.request(DELETE, uri, **options)
+
+    def fetch(self, uri, payload=b"", **options):
+        """request(FETCH, ...)"""
+        return self.request(FETCH, uri, payload, **options)
+
+    def close(self):
+        """Close the sockets and end every open exchange with Closed."""
+        for record in self._open + self._queue:
+            self.end(record, Closed)
+        for sock in self._polled + self._asked:
+            self._forget(sock)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
