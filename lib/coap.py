@@ -46,11 +46,11 @@ except ImportError:  # CPython: the same 30 bit milliseconds as on a board, so t
     def ticks_ms():
         return time.monotonic_ns() // 1000000 & 0x3FFFFFFF
 
-    def ticks_add(ticks, delta_ms):
-        return ticks + delta_ms & 0x3FFFFFFF
+    def ticks_add(now_ms, wait_ms):
+        return now_ms + wait_ms & 0x3FFFFFFF
 
-    def ticks_diff(later, earlier):
-        return (later - earlier + 0x20000000 & 0x3FFFFFFF) - 0x20000000
+    def ticks_diff(until_ms, now_ms):
+        return (until_ms - now_ms + 0x20000000 & 0x3FFFFFFF) - 0x20000000
 
 
 VERSION = "0.1.0"
@@ -112,8 +112,6 @@ NO_RESPONSE = object()  # there is none (RFC 7967); a CON is acknowledged all th
 # Options the code below names (RFC 7252 section 12.2)
 _URI_PATH = const(11)
 _CONTENT_FORMAT = const(12)
-_MAX_AGE = const(14)
-_URI_QUERY = const(15)
 _ACCEPT = const(17)
 _PROXY_URI = const(35)
 
@@ -146,6 +144,7 @@ _LARGE_CRITICAL = const(1 << 29)  # bit 29: a critical option above 28
 _UNDERSTOOD = const(1 << 3 | 1 << 7 | 1 << 11 | 1 << 15 | 1 << 17)
 _CRITICAL = const(0x2AAAAAAB)  # the odd numbers, RFC 7252 section 5.4.6, and the two bits above
 _REFUSED = const(0x2AAAAAAB & ~(1 << 3 | 1 << 7 | 1 << 11 | 1 << 15 | 1 << 17))
+_JUDGED = const(0x2AAAAAAB & ~(1 << 3 | 1 << 7 | 1 << 11 | 1 << 15))  # ... and Accept
 _BYTES = (bytes, bytearray, memoryview)
 _REPEATABLE = const(1 << 1 | 1 << 4 | 1 << 8 | 1 << 11 | 1 << 15 | 1 << 20)
 
@@ -159,14 +158,35 @@ _ANY = const(0x3F)  # ?, an unknown option; and o is opaque
 _FORMAT = b"?o?soeuuso?su?usuu??s??u???uu"
 _MIN_LEN = b"\0\0\0\1\1\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0"
 _MAX_LEN = b"\xff\x08\xff\xff\x08\0\3\2\xff\xff\xff\xff\2\xff\4\xff\1\2\xff\xff\xff\xff\xff\3\xff\xff\xff\3\4"
-# Above 28: number (2 bytes), format, shortest and longest value; Proxy-Uri's longest, 1034, does not matter here
+# Above 28: number (2 bytes), format, shortest and longest value; Proxy-Uri's longest is 1034
 _LARGE = b"\0\x23s\1\xff\0\x27s\1\xff\0\x3cu\0\4\0\xfco\1\x28\1\2u\0\1\1\x24o\0\x08"
-# One string: a name in a dict costs three times its length
-_NAMES = (
-    " if_match=1 uri_host=3 etag=4 if_none_match=5 observe=6 uri_port=7 location_path=8 oscore=9 uri_path=11"
-    " content_format=12 max_age=14 uri_query=15 hop_limit=16 accept=17 location_query=20 block2=23 block1=27"
-    " size2=28 proxy_uri=35 proxy_scheme=39 size1=60 echo=252 no_response=258 request_tag=292 etags=4 "
-)
+_NAMES = {
+    "if_match": 1,
+    "uri_host": 3,
+    "etag": 4,
+    "etags": 4,
+    "if_none_match": 5,
+    "observe": 6,
+    "uri_port": 7,
+    "location_path": 8,
+    "oscore": 9,
+    "uri_path": 11,
+    "content_format": 12,
+    "max_age": 14,
+    "uri_query": 15,
+    "hop_limit": 16,
+    "accept": 17,
+    "location_query": 20,
+    "block2": 23,
+    "block1": 27,
+    "size2": 28,
+    "proxy_uri": 35,
+    "proxy_scheme": 39,
+    "size1": 60,
+    "echo": 252,
+    "no_response": 258,
+    "request_tag": 292,
+}
 
 
 class Error(Exception):
@@ -315,10 +335,15 @@ def _kind(number):
 
 def _fits(number, length):
     """Whether a value of option `number` may have `length` bytes."""
+    kind = _kind(number)
+    if kind == _ANY:
+        return length <= 65804
+    if number == _PROXY_URI:
+        return 1 <= length <= 1034
     if number <= _MAX_KNOWN:
         return _MIN_LEN[number] <= length <= _MAX_LEN[number]
     at = _large_at(number)
-    return at < 0 or _LARGE[at + 3] <= length <= _LARGE[at + 4] or number == _PROXY_URI and length > 255
+    return _LARGE[at + 3] <= length <= _LARGE[at + 4]
 
 
 def _large_at(number):
@@ -331,7 +356,7 @@ def _large_at(number):
 
 def _read_value(p, start):
     """The value under the cursor of `p`, by its format; raises FormatError if it is text and not UTF-8."""
-    kind = _kind(p[_NUMBER])
+    kind = _kind(p[_NUMBER]) if _fits(p[_NUMBER], p[_STOP] - start) else _ANY
     if kind == _UINT:
         return _uint(p[_DATA], start, p[_STOP])
     if kind == _EMPTY:
@@ -345,75 +370,53 @@ def _read_value(p, start):
         raise FormatError("option %d is not UTF-8" % p[_NUMBER]) from None
 
 
-def _read_values(p, number):
-    """All values of option `number`, in the order of the message; without those of a forbidden length."""
-    values = []
-    at = _find(p, number)
-    while at >= 0:
-        if _fits(number, p[_STOP] - at):
-            values.append(_read_value(p, at))
-        at = p[_STOP]
-        if at >= p[_END] or p[_DATA][at] >> 4:
-            break
-        at = _step(p, at)
-    return values
-
-
-def _raw_options(p):
-    """Every option as (number, bytes), in the order of the message."""
-    pairs = []
-    at = p[_START]
-    p[_NUMBER] = 0
-    while at < p[_END]:
-        at = _step(p, at)
-        pairs.append((p[_NUMBER], bytes(p[_DATA][at : p[_STOP]])))
-        at = p[_STOP]
-    return pairs
-
-
 def _encode_value(number, value):
     """`value` as the bytes of option `number`; raises TypeError or ValueError if the option cannot hold it."""
-    if not 0 < number < 65536:
-        raise ValueError("an option's number is 1 to 65535, not %r" % number)
+    _check("an option's number", number, 1, 65535)
     kind = _kind(number)
     if kind == _EMPTY and value is True:
         value = b""
-    elif (kind == _STRING or kind == _ANY) and isinstance(value, str):
+    elif isinstance(value, str) and (kind == _STRING or kind == _ANY):
         value = value.encode()
-    elif (kind == _UINT or kind == _ANY) and isinstance(value, int):
-        value = _encode_uint(value)
+    elif isinstance(value, int) and (kind == _UINT or kind == _ANY):
+        value = _uint_bytes(value)
     elif not isinstance(value, _BYTES):
-        wanted = {_UINT: "an int", _STRING: "a str", _EMPTY: "True"}.get(kind, "bytes")
-        raise TypeError("option %d takes %s, not %r" % (number, wanted, value))
+        raise TypeError("option %d cannot be %r" % (number, value))
     if not _fits(number, len(value)):
-        raise ValueError("%d bytes are too few or too many for option %d" % (len(value), number))
+        raise ValueError("option %d cannot have %d bytes" % (number, len(value)))
     return value
 
 
-def _encode_uint(value):
+def _uint_bytes(value):
     """The fewest bytes that hold `value`, 0 to 2**32 - 1 (RFC 7252 section 3.2)."""
-    if not 0 <= value < 1 << 32:
-        raise ValueError("an option's integer is 0 to 2**32 - 1, not %r" % value)
+    _check("an option's value", value, 0, 0xFFFFFFFF)
     length = 0
     while value >> 8 * length:
         length += 1
     return value.to_bytes(length, "big")
 
 
-def _put_option(out, delta, value):
-    """Append an option to the bytearray `out`; allocates nothing while `out` has the capacity."""
-    length = len(value)
-    out.append(_nibble(delta) << 4 | _nibble(length))
+def _check(what, value, lowest, highest):
+    """Raise TypeError or ValueError unless `value` is an int from `lowest` to `highest`."""
+    if not isinstance(value, int):
+        raise TypeError("%s is an int, not %r" % (what, value))
+    if not lowest <= value <= highest:
+        raise ValueError("%s is %d to %d, not %d" % (what, lowest, highest, value))
+
+
+def _put_header(out, delta, length):
+    """Append an option's header to the bytearray `out`; allocates nothing while `out` has the capacity."""
+    if delta < 13 and length < 13:
+        out.append(delta << 4 | length)
+        return
+    high = delta if delta < 13 else 13 if delta < 269 else 14
+    out.append(high << 4 | (length if length < 13 else 13 if length < 269 else 14))
     _put_extension(out, delta)
     _put_extension(out, length)
-    out[len(out) :] = value
-
-
-def _nibble(n):
-    return n if n < 13 else 13 if n < 269 else 14
 
 
 def _put_extension(out, n):
+    """Append what of `n` does not fit into four bits."""
     if n >= 269:
         out.append(n - 269 >> 8)
         out.append(n - 269 & 255)
@@ -423,7 +426,7 @@ def _put_extension(out, n):
 
 def _token(p):
     """The token of `p` as bytes."""
-    return bytes(p[_DATA][4 : p[_START]]) if p[_TOKEN] is None else p[_TOKEN]
+    return p[_DATA][4 : p[_START]] if p[_TOKEN] is None else p[_TOKEN]
 
 
 def _payload(p):
@@ -431,38 +434,68 @@ def _payload(p):
     return p[_DATA][p[_END] + 1 :] if p[_PAYLOAD] is None else p[_PAYLOAD]
 
 
-def _rewrite(p, number, values, keep):
-    """Write the options of `p` anew: encoded `values` at their place; those there of that number stay if `keep`."""
-    pairs = _raw_options(p)
-    place = 0
-    while place < len(pairs) and pairs[place][0] <= number:
-        place += 1
-    head = pairs[:place]
-    if not keep:
-        head = [pair for pair in head if pair[0] != number]
-    p[_TOKEN] = _token(p)
-    p[_PAYLOAD] = _payload(p)
-    p[_DATA] = bytearray()
-    p[_START] = p[_END] = p[_LAST] = 0
-    for n, value in head + [(number, value) for value in values] + pairs[place:]:
-        _append_option(p, n, value)
+def _own(p):
+    """Give the options of a received packet a buffer of their own, to be changed."""
+    if p[_START]:
+        p[_TOKEN] = _token(p)
+        p[_PAYLOAD] = _payload(p)
+        p[_DATA] = bytearray(p[_DATA][p[_START] : p[_END]])
+        p[_START] = 0
+        p[_LAST] = 65536  # unknown: the first option added goes the long way
 
 
-def _append_option(p, number, value):
-    """Append an encoded option to `p`, a message being built whose last option is not above `number`."""
-    _put_option(p[_DATA], number - p[_LAST], value)
-    p[_LAST] = number
-    p[_END] = len(p[_DATA])
-
-
-def _set_option(p, number, values):
-    """Put `values` in the place of all values of option `number` in `p`."""
-    encoded = [_encode_value(number, value) for value in values]
-    if p[_START] or number <= p[_LAST]:
-        _rewrite(p, number, encoded, False)
+def _add(p, number, value):
+    """Add an option, its `value` encoded, to `p` behind those of the same number."""
+    _own(p)
+    data = p[_DATA]
+    at = p[_NUMBER] = before = 0
+    if number >= p[_LAST]:
+        at = len(data)
+        before = p[_LAST]
+    while at < len(data):
+        start = _step(p, at)
+        if p[_NUMBER] > number:  # this one goes behind, its header counts from the new one
+            piece = bytearray()
+            _put_header(piece, number - before, len(value))
+            piece += value
+            _put_header(piece, p[_NUMBER] - number, p[_STOP] - start)
+            data[at:start] = piece
+            break
+        before = p[_NUMBER]
+        at = p[_STOP]
     else:
-        for value in encoded:
-            _append_option(p, number, value)
+        _put_header(data, number - before, len(value))
+        data[len(data) :] = value
+        p[_LAST] = number
+    p[_END] = len(data)
+
+
+def _remove(p, number):
+    """Remove all options `number` from `p`."""
+    _own(p)
+    data = p[_DATA]
+    at = first = p[_NUMBER] = before = 0
+    while at < len(data):
+        start = _step(p, at)
+        if p[_NUMBER] > number:  # its header counts from the one before those removed
+            piece = bytearray()
+            _put_header(piece, p[_NUMBER] - before, p[_STOP] - start)
+            data[first:start] = piece
+            break
+        at = p[_STOP]
+        if p[_NUMBER] < number:
+            before = p[_NUMBER]
+            first = at
+    else:
+        data[first:] = b""
+        p[_LAST] = before
+    p[_END] = len(data)
+
+
+def _packed_len(p, token):
+    """How many bytes `p` has as a datagram."""
+    payload_len = len(_payload(p))
+    return 4 + len(token) + p[_END] - p[_START] + payload_len + (payload_len > 0)
 
 
 def _write(p, out, mtype, mid, token):
@@ -479,10 +512,6 @@ def _write(p, out, mtype, mid, token):
     out[3] = mid & 255
     out[4:] = token
     out[len(out) :] = p[_DATA][p[_START] : p[_END]] if p[_START] else p[_DATA]
-    _put_payload(out, payload)
-
-
-def _put_payload(out, payload):
     if payload:
         out.append(0xFF)
         out[len(out) :] = payload
@@ -492,69 +521,67 @@ def _put_payload(out, payload):
 
 
 def _field(name, index, highest):
-    """A property of Message: packet[index], None or an int from 0 to `highest` (anything if None)."""
+    """A property of Message: packet[index], None or an int from 0 to `highest` (None: anything)."""
 
     def read(self):
         return self.packet[index]
 
     def assign(self, value):
         if highest is not None and value is not None:
-            if not isinstance(value, int):
-                raise TypeError("%s takes an int or None, not %r" % (name, value))
-            if not 0 <= value <= highest:
-                raise ValueError("%s is 0 to %d, not %d" % (name, highest, value))
+            _check(name, value, 0, highest)
         self.packet[index] = value
 
     return property(read, assign)
 
 
+def _view(packet):
+    """A Message of an existing packet."""
+    message = object.__new__(Message)
+    message.packet = packet
+    return message
+
+
+def _option_number(name):
+    """The number of the option of that name; raises AttributeError if there is none."""
+    if name not in _NAMES:
+        raise AttributeError("no option is named " + name)
+    return _NAMES[name]
+
+
+def _is_repeatable(number, name):
+    """Whether the option has several values under this name."""
+    return name != "etag" and (number == 292 or number <= _MAX_KNOWN and _REPEATABLE >> number & 1)
+
+
 class Options:
     """The options of a message by name, as attributes: `message.opt.uri_path = ("a", "b")`.
 
-    An option that may be repeated reads as a tuple, empty if there is none; any other as its first value or None;
+    An option that may be repeated reads as a tuple, empty if there is none; any other as its first value or None,
     If-None-Match as a bool. Assigning writes it into the message, assigning None (False) removes it. Names are
-    those of the RFCs in lower case. `etag` is the first ETag, `etags` all of them.
-    Each read and write allocates; the message itself is untouched by reading.
+    those of the RFCs in lower case. `etag` is the first ETag, `etags` are all. Each access allocates.
     """
 
     def __init__(self, message):
         object.__setattr__(self, "message", message)
 
     def __getattr__(self, name):
-        number = self._number(name)
-        values = _read_values(self.message.packet, number)
+        number = _option_number(name)
+        values = self.message.find_option(number)
         if _is_repeatable(number, name):
-            return tuple(values)
+            return values
         if values:
             return values[0]
         return False if _kind(number) == _EMPTY else None
 
     def __setattr__(self, name, value):
-        number = self._number(name)
+        number = _option_number(name)
         if value is None or value is False:
             value = ()
         elif not _is_repeatable(number, name):
             value = (value,)
-        elif isinstance(value, (str, bytes, bytearray)):
-            raise TypeError("%s takes a tuple of values, not %r" % (name, value))
-        _set_option(self.message.packet, number, value)
-
-    def _number(self, name):
-        number = _option_number(name)
-        if not number:
-            raise AttributeError("no option is named %s; see add_option" % name)
-        return number
-
-
-def _option_number(name):
-    """The number of the option `name`, 0 if there is none."""
-    at = _NAMES.find(" %s=" % name) + len(name) + 2
-    return 0 if at < len(name) + 2 else int(_NAMES[at : _NAMES.find(" ", at)])
-
-
-def _is_repeatable(number, name):
-    """Whether the option has several values under this name."""
-    return name != "etag" and (number == 292 or number <= _MAX_KNOWN and _REPEATABLE >> number & 1)
+        elif isinstance(value, (str, bytes)):
+            raise TypeError("%s takes a tuple of values" % name)
+        self.message.replace_option(number, *value)
 
 
 class Message:
@@ -577,7 +604,7 @@ class Message:
     Raises ValueError or TypeError for a value that the field or option cannot hold.
     A received message refers to the datagram; reading token or payload makes a copy. The request and response
     that a handler is given are used again for the next exchange: keep one by copy().
-    Allocates about 250 bytes on a board, plus the options.
+    Allocates about 200 bytes on a board, plus the options.
     """
 
     version = 1
@@ -596,24 +623,33 @@ class Message:
         buffer=None,
         **options
     ):
-        self.packet = [bytearray(), 0, 0, None, None, None, b"", b"", 0, 0, 0, 0, 0, 0, 0]
-        self.packet += [remote, None, transport_tuning, buffer and (buffer, len(buffer))]
-        self.code = code
-        self.mtype = mtype
-        self.mid = mid
-        self.token = token
-        self.payload = payload
+        self.packet = [
+            bytearray(), 0, 0, code, mtype, mid, token, payload, 0, 0, 0, 0, 0, 0, 0, remote, None, transport_tuning,
+            buffer and (buffer, len(buffer)),
+        ]  # fmt: skip
+        if code is not None:
+            _check("code", code, 0, 255)
+        if mtype is not None:
+            _check("mtype", mtype, 0, 3)
+        if mid is not None:
+            _check("mid", mid, 0, 65535)
+        if token != b"":
+            self.token = token
+        if payload != b"":
+            self.payload = payload
         if uri is not None:
             self.set_request_uri(uri)
         for name in options:
-            _set_named(self, name, options[name])
+            if name not in _NAMES:
+                raise TypeError("a message has no field or option named " + name)
+            setattr(self.opt, name, options[name])
 
     code = _field("code", _CODE, 255)
     mtype = _field("mtype", _MTYPE, 3)
     mid = _field("mid", _MID, 65535)
-    remote = _field("remote", _REMOTE, None)
-    request = _field("request", _REQUEST, None)
-    transport_tuning = _field("transport_tuning", _TUNING, None)
+    remote = _field("", _REMOTE, None)
+    request = _field("", _REQUEST, None)
+    transport_tuning = _field("", _TUNING, None)
 
     @property
     def token(self):
@@ -627,8 +663,8 @@ class Message:
     def token(self, value):
         if not isinstance(value, _BYTES):
             raise TypeError("a token is bytes, not %r" % (value,))
-        if len(value) > 8:
-            raise ValueError("a token has 0 to 8 bytes, not %d" % len(value))
+        _check("a token's length", len(value), 0, 8)
+        _own(self.packet)
         self.packet[_TOKEN] = value
 
     @property
@@ -651,60 +687,71 @@ class Message:
 
     @property
     def options(self):
-        """All options as a tuple of (number, value), sorted by number, repeats in order; values by their format."""
+        """All options as a tuple of (number, value), sorted by number, repeats in order; values by their format.
+
+        A value of a length that the option does not allow is bytes.
+        """
         p = self.packet
         found = []
         at = p[_START]
         p[_NUMBER] = 0
         while at < p[_END]:
             at = _step(p, at)
-            fits = _fits(p[_NUMBER], p[_STOP] - at)
-            found.append((p[_NUMBER], _read_value(p, at) if fits else bytes(p[_DATA][at : p[_STOP]])))
+            found.append((p[_NUMBER], _read_value(p, at)))
             at = p[_STOP]
         return tuple(found)
 
     def find_option(self, number):
-        """The values of option `number`, a tuple in the order of the message; empty if there is none."""
-        return tuple(_read_values(self.packet, number))
+        """The values of option `number`, a tuple in the order of the message; without those of a forbidden length."""
+        p = self.packet
+        values = []
+        at = _find(p, number)
+        while at >= 0:
+            if _fits(number, p[_STOP] - at):
+                values.append(_read_value(p, at))
+            at = p[_STOP]
+            if at >= p[_END] or p[_DATA][at] >> 4:
+                break
+            at = _step(p, at)
+        return tuple(values)
 
     def add_option(self, number, value):
-        """Add one value of option `number` behind those there; returns self.
+        """Add one value of option `number` (1 to 65535) behind those there; returns self.
 
-        `value` is what the option's format takes: int, str, True, or bytes for any; bytes for an unknown option.
-        In ascending order of numbers it is appended in place, else the options are written anew.
+        `value` is what the option's format takes: int, str, True, or bytes for any; anything for an unknown option.
+        In ascending order of numbers it is appended, else what follows is shifted.
         """
-        value = _encode_value(number, value)
-        p = self.packet
-        if p[_START] or number < p[_LAST]:
-            _rewrite(p, number, (value,), True)
-        else:
-            _append_option(p, number, value)
+        _add(self.packet, number, _encode_value(number, value))
         return self
 
     def replace_option(self, number, *values):
         """Put `values` in the place of all values of option `number`; returns self."""
-        _set_option(self.packet, number, values)
+        values = [_encode_value(number, value) for value in values]
+        if self.packet[_END]:
+            _remove(self.packet, number)
+        for value in values:
+            _add(self.packet, number, value)
         return self
 
     def delete_option(self, number):
         """Remove all values of option `number`, if any; returns self."""
-        _rewrite(self.packet, number, (), False)
+        _remove(self.packet, number)
         return self
 
     def clear(self):
-        """Make it an empty message again that keeps its buffers: no options, payload, token; returns self."""
+        """Make it a message without options, token and payload that keeps its buffers; returns self."""
         p = self.packet
-        if p[_START]:
-            p[_DATA] = bytearray()
+        _own(p)
         p[_DATA][:] = b""
-        p[_START] = p[_END] = p[_LAST] = 0
+        p[_END] = p[_LAST] = 0
         p[_TOKEN] = p[_PAYLOAD] = b""
         return self
 
     @staticmethod
     def decode(data, remote=None):
         """The message in the datagram `data`; raises FormatError if there is none (RFC 7252 section 3)."""
-        message = Message(remote=remote)
+        message = _view([None] * 19)
+        message.packet[_REMOTE] = remote
         message.index(data if isinstance(data, bytes) else bytes(data))
         return message
 
@@ -712,7 +759,7 @@ class Message:
         """Make this message a view of the datagram `data` (bytes) without allocating; raises FormatError."""
         at = _index(self.packet, data)
         if at >= 0:
-            raise FormatError("no CoAP message: wrong at byte %d of %d" % (at, len(data)))
+            raise FormatError("no CoAP message: wrong at byte %d" % at)
 
     def encode(self):
         """The message as bytes for the wire, or the bytearray given as `buffer`, cut to the message.
@@ -720,15 +767,15 @@ class Message:
         Raises ValueError if code, mtype or mid is missing, or if the buffer is too small.
         """
         kept = self.packet[_BUFFER]
-        if not kept:
-            out = bytearray(4)
-            self.write(out)
-            return bytes(out)
-        needed_len = self._encoded_len()
-        if needed_len > kept[1]:
-            raise ValueError("the message needs %d bytes, the buffer has %d" % (needed_len, kept[1]))
-        self.write(kept[0])
-        return kept[0]
+        if kept:
+            needed_len = _packed_len(self.packet, self.token)
+            if needed_len > kept[1]:
+                raise ValueError("the message needs %d bytes, its buffer has %d" % (needed_len, kept[1]))
+            self.write(kept[0])
+            return kept[0]
+        out = bytearray(4)
+        self.write(out)
+        return bytes(out)
 
     def write(self, buffer):
         """Write the message into the bytearray `buffer`, whose length becomes the message's.
@@ -738,27 +785,30 @@ class Message:
         p = self.packet
         if p[_CODE] is None or p[_MTYPE] is None or p[_MID] is None:
             raise ValueError("a message to encode needs code, mtype and mid")
-        if not p[_CODE] and self._encoded_len() > 4:
-            raise ValueError("an empty message (code 0) has no token, options or payload")
-        _write(p, buffer, p[_MTYPE], p[_MID], self.token)
-
-    def _encoded_len(self):
-        payload_len = len(self.payload)
-        p = self.packet
-        return 4 + len(self.token) + p[_END] - p[_START] + payload_len + (payload_len > 0)
+        token = self.token
+        if not p[_CODE] and _packed_len(p, token) > 4:
+            raise ValueError("an empty message has no token, options or payload")
+        _write(p, buffer, p[_MTYPE], p[_MID], token)
 
     def copy(self, **changes):
         """A message of its own with the same content; `changes` are fields, uri or options by name."""
-        copy = Message()
-        copy.packet = p = list(self.packet)
+        p = list(self.packet)
         p[_BUFFER] = None
         if not p[_START]:
             p[_DATA] = bytearray(p[_DATA])
             if p[_TOKEN] is None:  # the response of a handler: the request it hangs on will be used again
                 p[_TOKEN] = self.token
                 p[_REQUEST] = None
+        copy = _view(p)
         for name in changes:
-            _set_named(copy, name, changes[name])
+            if name == "uri":
+                copy.set_request_uri(changes[name])
+            elif name in _NAMES:
+                setattr(copy.opt, name, changes[name])
+            elif name in ("code", "mtype", "mid", "token", "payload", "remote", "transport_tuning"):
+                setattr(copy, name, changes[name])
+            else:
+                raise TypeError("a message has no field or option named " + name)
         return copy
 
     def set_request_uri(self, uri, set_uri_host=True):
@@ -769,46 +819,41 @@ class Message:
         """
         scheme, mark, rest = uri.partition("://")
         scheme = scheme.lower()
-        if not mark or "#" in uri:
-            raise ValueError("a request's URI is coap://host[:port]/path?query without a fragment, not %r" % uri)
+        if not mark or "#" in uri or "/" in scheme or "?" in scheme or not scheme[:1].isalpha():
+            raise ValueError("write coap://host[:port]/path?query without fragment, not %r" % uri)
         if scheme != "coap" and scheme != "coaps":
-            self.opt.proxy_uri = uri
+            self.replace_option(_PROXY_URI, uri)
             return
         rest, mark, query = rest.partition("?")
         authority, _, path = rest.partition("/")
         host, port = _split_authority(authority)
+        path = _split_path(path) if path else ()
+        query = [_unquote(part) for part in query.split("&")] if mark else ()
         self.remote = "%s:%d" % (host, port or (5684 if scheme == "coaps" else 5683))
-        host = _unquote(host)
-        self.opt.uri_host = host if set_uri_host and not _is_ip_literal(host) else None
-        self.opt.uri_path = [_unquote(segment) for segment in path.split("/")] if path else ()
-        self.opt.uri_query = [_unquote(part) for part in query.split("&")] if mark else ()
+        self.opt.uri_host = _unquote(host) if set_uri_host and not _is_ip_literal(host) else None
+        self.opt.uri_path = path
+        self.opt.uri_query = query
 
     def __repr__(self):
         """One line for a log: code, type, message ID, token, options by name, length of the payload."""
         p = self.packet
-        words = [_code_text(p[_CODE])]
+        line = "<Message " + _code_text(p[_CODE])
         if p[_MTYPE] is not None:
-            words.append(("CON", "NON", "ACK", "RST")[p[_MTYPE]])
+            line += " " + ("CON", "NON", "ACK", "RST")[p[_MTYPE]]
         if p[_MID] is not None:
-            words.append("mid=%d" % p[_MID])
-        words.append("token=" + "".join(["%02x" % b for b in self.token]))
-        for number, value in _raw_options(p):
-            at = _NAMES.find("=%d " % number)
-            name = number if at < 0 else _NAMES[_NAMES.rfind(" ", 0, at) + 1 : at]
-            words.append("%s=%r" % (name, _uint(value, 0, len(value)) if _kind(number) == _UINT else value))
-        return "<Message %s, %d bytes>" % (" ".join(words), len(self.payload))
-
-
-def _set_named(message, name, value):
-    """Set a field or option of `message` by its name in a call; raises TypeError if there is none."""
-    if name == "uri":
-        message.set_request_uri(value)
-    elif _option_number(name):
-        setattr(message.opt, name, value)
-    elif hasattr(message, name) and name != "options":
-        setattr(message, name, value)
-    else:
-        raise TypeError("a message has no field or option named %s" % name)
+            line += " mid=%d" % p[_MID]
+        line += " token=" + "".join(["%02x" % b for b in self.token])
+        at = p[_START]
+        p[_NUMBER] = 0
+        while at < p[_END]:
+            at = _step(p, at)
+            stop = p[_STOP]
+            name = [name for name in _NAMES if _NAMES[name] == p[_NUMBER] and name != "etags"]
+            is_uint = _kind(p[_NUMBER]) == _UINT
+            value = _uint(p[_DATA], at, stop) if is_uint else bytes(p[_DATA][at:stop])
+            line += " %s=%r" % (name[0] if name else p[_NUMBER], value)
+            at = stop
+        return "%s, %d bytes>" % (line, len(self.payload))
 
 
 def _code_text(code):
@@ -829,27 +874,45 @@ def _split_authority(authority):
     host, mark, port = authority.rpartition(":")
     if not mark or "]" in port:
         host, port = authority, ""
-    if not host or "@" in host or (":" in host) != (host[0] == "[") or port and not port.isdigit():
-        raise ValueError("a host is name[:port] or [IPv6][:port] without userinfo, not %r" % authority)
-    if port and not 0 < int(port) < 65536:
-        raise ValueError("a port is 1 to 65535, not %s" % port)
+    name = host[1:-1] if host[:1] == "[" and host[-1:] == "]" else host.replace(":", "[")
+    if not name or "[" in name or "]" in name or "@" in name or port and not port.isdigit():
+        raise ValueError("a host is name[:port] or [IPv6][:port], not %r" % authority)
+    if port:
+        _check("a port", int(port), 1, 65535)
     return host.lower(), int(port or 0)
 
 
 def _is_ip_literal(host):
-    return host[0] == "[" or len(host.split(".")) == 4 and host.replace(".", "").isdigit()
+    """Whether `host` is [IPv6] or four numbers up to 255."""
+    parts = host.split(".")
+    return host[0] == "[" or len(parts) == 4 and all([part.isdigit() and int(part) < 256 for part in parts])
+
+
+def _split_path(path):
+    """The decoded segments of a URI's path, without "." and ".." (RFC 3986 section 5.2.4)."""
+    segments = []
+    segment = ""
+    for segment in [_unquote(part) for part in path.split("/")]:
+        if segment == "..":
+            segments = segments[:-1]
+        elif segment != ".":
+            segments.append(segment)
+    if segments and (segment == ".." or segment == "."):
+        segments.append("")
+    return segments
 
 
 def _unquote(text):
     """`text` percent-decoded; raises ValueError if that is no UTF-8."""
-    first, *rest = text.split("%")
-    if not rest:
-        return text
-    out = bytearray(first.encode())
-    for part in rest:
-        if len(part) < 2:
-            raise ValueError("%% takes two hexadecimal digits, not %r" % part)
-        out.append(int(part[:2], 16))
+    parts = text.split("%")
+    out = bytearray(parts.pop(0).encode())
+    for part in parts:
+        digits = "0123456789abcdef"
+        high = digits.find(part[:1].lower()) if part else -1
+        low = digits.find(part[1:2].lower()) if len(part) > 1 else -1
+        if high < 0 or low < 0:
+            raise ValueError("% takes two hexadecimal digits in " + text)
+        out.append(high << 4 | low)
         out += part[2:].encode()
     return str(out, "utf-8")
 
@@ -865,15 +928,14 @@ def is_multicast(address):
             return host[:2].lower() == "ff"
         first = host.split(".")[0]
         return first.isdigit() and 224 <= int(first) <= 239
-    if isinstance(address, (bytes, bytearray)):
+    if isinstance(address, _BYTES):
         return len(address) == 16 and address[4] >> 4 == 14 or len(address) == 28 and address[8] == 255
     return False
 
 
-# ---- message layer: tuning, records, duplicates ----
+# ---- message layer: tuning, records ----
 
 _MAX_LATENCY_MS = const(100000)  # RFC 7252 section 4.8.2
-_REPLY_LEN = const(32)  # a reply up to this length lies in its slot
 
 
 class Tuning:
@@ -889,8 +951,10 @@ class Tuning:
     """
 
     def __init__(self, ack_timeout_ms=2000, ack_random_percent=150, max_retransmit=4, nstart=1):
-        if ack_timeout_ms < 1 or ack_random_percent < 100 or not 0 <= max_retransmit <= 10 or nstart < 1:
-            raise ValueError("a Tuning takes ack_timeout_ms > 0, ack_random_percent >= 100, max_retransmit 0 to 10")
+        _check("ack_timeout_ms", ack_timeout_ms, 1, 600000)
+        _check("ack_random_percent", ack_random_percent, 100, 1000)
+        _check("max_retransmit", max_retransmit, 0, 10)
+        _check("nstart", nstart, 1, 65535)
         self.ack_timeout_ms = ack_timeout_ms
         self.ack_random_percent = ack_random_percent
         self.max_retransmit = max_retransmit
@@ -901,11 +965,6 @@ class Tuning:
         self.non_lifetime_ms = self.max_transmit_span_ms + _MAX_LATENCY_MS
         self.exchange_lifetime_ms = self.non_lifetime_ms + _MAX_LATENCY_MS + ack_timeout_ms
 
-    def first_timeout_ms(self, random):
-        """The wait before the first retransmission, drawn uniformly; `random(n)` gives n random bytes."""
-        span_ms = self.ack_timeout_ms * (self.ack_random_percent - 100) // 100
-        return self.ack_timeout_ms + (_uint(random(2), 0, 2) * (span_ms + 1) >> 16)
-
 
 # Life of a TransmissionRecord
 _QUEUED = const(0)
@@ -915,7 +974,7 @@ _ENDED = const(3)
 
 
 class TransmissionRecord:
-    """A message given to Engine.send and what became of it. Times are ticks in ms.
+    """A message given to send and what became of it. Times are ticks in ms.
 
     endpoint, message, remote, packed (the datagram), token
     mid                  message ID, None before the first transmission
@@ -923,7 +982,7 @@ class TransmissionRecord:
     last_event_ms        time of the latest transmission or answer
     next_event_ms        time of the next retransmission or give-up; None when nothing is due
     transmissions_left   how often it will be sent at most
-    response_type        ACK, RST or NON: how it was answered first; None: not yet, or never
+    response_type        how it was answered first: ACK, RST, CON or NON; None: not yet, or never
     response             ReceptionRecord of the response or Reset
     is_unacknowledged    a CON given up without ACK
     error                None, or the exception class it ended with: Timeout, Reset, Rejected, Closed
@@ -936,82 +995,33 @@ class TransmissionRecord:
         self.packed = packed
         self.token = token
         self.mid = message.mid
-        self.transmitted_ms = None
-        self.last_event_ms = None
-        self.next_event_ms = None
-        self.transmissions_left = 1 if self.is_non() else 1 + tuning.max_retransmit
-        self.response_type = None
-        self.response = None
+        self.tuning = tuning
+        self.timeout_ms = timeout_ms
+        self.transmitted_ms = self.last_event_ms = self.next_event_ms = None
+        self.response_type = self.response = self.error = None
         self.is_unacknowledged = False
-        self.error = None
+        self.is_non = packed[0] & 0x30 != 0
+        self.is_request = 0 < packed[1] < 32
+        self.transmissions_left = 1 if self.is_non else 1 + tuning.max_retransmit
         self.state = _QUEUED
-        self._tuning = tuning
-        self._timeout_ms = timeout_ms
-        self._wait_ms = 0
-
-    def is_non(self):
-        """Whether it went as NON."""
-        return self.packed[0] & 0x30 != 0
-
-    def is_request(self):
-        """Whether a response is to follow."""
-        return 0 < self.packed[1] < 32
 
     def is_done(self):
-        """Whether the exchange has ended: response, or `error`, or sent with nothing to come."""
+        """Whether the exchange has ended: with a response or `error`, or sent with nothing to come."""
         return self.state == _ENDED
 
     def cancel(self):
         """Give it up: no retransmission; a response still coming is answered with Reset."""
         self.endpoint.end(self, None)
 
-    def start(self, mid, now_ms):
-        """Note the first transmission."""
-        self.mid = mid
-        self.packed[2] = mid >> 8
-        self.packed[3] = mid & 255
-        self.transmitted_ms = now_ms
-        self.state = _SENT
-        self._deadline_ms = ticks_add(now_ms, self._timeout_ms)
-        if self.is_non():
-            self._wait_ms = self._timeout_ms
-        else:
-            self._wait_ms = self._tuning.first_timeout_ms(self.endpoint.random)
-
-    def sent(self, now_ms):
-        """Note a transmission and when the next event is due."""
-        self.transmissions_left -= 1
-        self.last_event_ms = now_ms
-        if self.is_non() and not self.is_request():
-            self.endpoint.end(self, None)
-            return
-        left_ms = ticks_diff(self._deadline_ms, now_ms)
-        self.next_event_ms = ticks_add(now_ms, min(self._wait_ms, left_ms))
-        self._wait_ms *= 2
-
-    def acknowledged(self, now_ms):
-        """Note the empty ACK."""
-        self.response_type = ACK
-        self.last_event_ms = now_ms
-        self.transmissions_left = 0
-        if self.is_request():
-            self.state = _ACKED
-            self.next_event_ms = self._deadline_ms
-        else:
-            self.endpoint.end(self, None)
-
-    def is_given_up(self, now_ms):
-        """Whether its next event, which is due, is not a retransmission but the end."""
-        return not self.transmissions_left or ticks_diff(now_ms, self._deadline_ms) >= 0
-
 
 class ReceptionRecord:
     """A message received for the application: a response or Reset to a record of send, or a request.
 
     endpoint, message, remote
-    mid            its message ID
-    pertains_to    the TransmissionRecord it answers; None for a request
-    has_responded  whether it was answered by ack, respond or reset
+    mid              its message ID
+    pertains_to      the TransmissionRecord it answers; None for a request
+    is_acknowledged  whether an empty ACK went
+    has_responded    whether it was answered by respond or reset
     """
 
     def __init__(self, endpoint, message, remote, pertains_to, slot=-1):
@@ -1020,27 +1030,26 @@ class ReceptionRecord:
         self.remote = remote
         self.mid = message.mid
         self.pertains_to = pertains_to
-        self.has_responded = pertains_to is not None
-        self.is_acknowledged = False
-        self._slot = slot
+        self.is_acknowledged = self.has_responded = pertains_to is not None
+        self.slot = slot  # in the table of duplicates
 
     def ack(self, message=None):
-        """Acknowledge the CON, empty or with the response `message`; sent by the next process.
+        """Acknowledge the CON, with nothing or with the response `message`; sent by the next process.
 
         After an empty one respond() goes as a message of its own. Raises ValueError if it is no CON or answered.
         """
-        if self.message.mtype != CON or self.has_responded or self.is_acknowledged:
-            raise ValueError("ack answers a CON once; this is a NON or was answered")
-        if message is None:
-            self.is_acknowledged = True
-            self.endpoint.answer_empty(self, ACK)
-        else:
+        if message is not None:
             self.respond(message)
+        elif self.message.mtype != CON or self.is_acknowledged or self.has_responded:
+            raise ValueError("ack is for a CON without answer")
+        else:
+            self.is_acknowledged = True
+            self.endpoint.answer(self, bytes((0x60, 0, self.mid >> 8, self.mid & 255)))
 
     def reset(self):
         """Answer with a Reset: the message makes no sense here; sent by the next process."""
         self.has_responded = True
-        self.endpoint.answer_empty(self, RST)
+        self.endpoint.answer(self, bytes((0x70, 0, self.mid >> 8, self.mid & 255)))
 
     def respond(self, code=CONTENT, payload=b"", **options):
         """Answer the request with a response Message, or one made of `code`, `payload` and options by name.
@@ -1052,7 +1061,14 @@ class ReceptionRecord:
             raise ValueError("the request was answered")
         response = code if isinstance(code, Message) else Message(code, payload=payload, **options)
         self.has_responded = True
-        self.endpoint.answer(self, response)
+        request = self.message
+        if request.mtype == CON and self.is_acknowledged:
+            self.endpoint.enqueue(response, self.remote, CON, request.token, None)
+            return
+        packed = bytearray(4)
+        mtype, mid = (ACK, self.mid) if request.mtype == CON else (NON, self.endpoint.reply_mid())
+        _write(response.packet, packed, mtype, mid, request.token)
+        self.endpoint.answer(self, packed)
 
 
 def _host(peer):
@@ -1062,101 +1078,6 @@ def _host(peer):
     if isinstance(peer, bytes) and len(peer) >= 16:
         return peer[4:8] if len(peer) == 16 else peer[8:24]
     return peer
-
-
-class Duplicates:
-    """The messages received of late and the replies to them (RFC 7252 section 4.5), in slots of fixed number.
-
-    The first `recent` slots are direct-mapped by message ID and overwritten freely: messages that may be handled
-    twice. The other `kept` are held until their time, by each host at most `per_host`.
-    """
-
-    def __init__(self, recent, kept, per_host):
-        slots = recent + kept
-        self.recent = recent
-        self.per_host = per_host
-        self.mids = [-1] * slots  # -1: free
-        self.peers = [None] * slots
-        self.hosts = [None] * slots
-        self.until_ms = [0] * slots
-        self.replies = [bytearray(_REPLY_LEN) for _ in range(slots)]  # empty: none
-        for reply in self.replies:
-            reply[:] = b""
-
-    def find(self, mid, peer, now_ms, is_safe):
-        """The slot of the message, or -1; only the recent ones are searched if it `is_safe` to handle twice."""
-        slot = mid % self.recent
-        if self.mids[slot] != mid or self.peers[slot] != peer:
-            if is_safe or mid not in self.mids:
-                return -1
-            slots = len(self.mids)
-            slot = self.recent
-            while slot < slots and (self.mids[slot] != mid or self.peers[slot] != peer):
-                slot += 1
-            if slot == slots:
-                return -1
-        return slot if ticks_diff(self.until_ms[slot], now_ms) > 0 else -1
-
-    def note(self, slot, mid, peer, until_ms):
-        """Fill a slot; its reply is empty."""
-        self.mids[slot] = mid
-        self.peers[slot] = peer
-        self.until_ms[slot] = until_ms
-        self.replies[slot][:] = b""
-        return slot
-
-    def keep(self, mid, peer, now_ms, until_ms, pending):
-        """Fill one of the kept slots; returns it, or -1: the table is full of what must not be forgotten.
-
-        That of which an answer is `pending` is not forgotten, nor are other hosts' messages.
-        """
-        host = _host(peer)
-        free = oldest = -1
-        oldest_ms = mine = 0
-        for slot in range(self.recent, len(self.mids)):
-            left_ms = ticks_diff(self.until_ms[slot], now_ms)
-            if self.mids[slot] < 0 or left_ms <= 0:
-                free = slot
-            elif self.hosts[slot] == host:
-                mine += 1
-                if oldest < 0 or left_ms < oldest_ms:
-                    if not _is_pending(pending, self.mids[slot], self.peers[slot]):
-                        oldest = slot
-                        oldest_ms = left_ms
-        if free < 0 or mine >= self.per_host:
-            free = oldest
-        if free >= 0:
-            self._free(free)
-            self.hosts[free] = host
-            self.note(free, mid, peer, until_ms)
-        return free
-
-    def _free(self, slot):
-        self.mids[slot] = -1
-        self.peers[slot] = self.hosts[slot] = None
-        if len(self.replies[slot]) > _REPLY_LEN:
-            self.replies[slot] = bytearray(_REPLY_LEN)
-        self.replies[slot][:] = b""
-
-    def sweep(self, now_ms):
-        """Forget what is too old; returns the ms until the next is, or None."""
-        next_ms = None
-        for slot in range(len(self.mids)):
-            if self.mids[slot] >= 0:
-                left_ms = ticks_diff(self.until_ms[slot], now_ms)
-                if left_ms <= 0:
-                    self._free(slot)
-                elif next_ms is None or left_ms < next_ms:
-                    next_ms = left_ms
-        return next_ms
-
-
-def _is_pending(pending, mid, peer):
-    """Whether the response to message `mid` of `peer` is to follow; entries are (peer, token, mid, until_ms)."""
-    for entry in pending:
-        if entry[2] == mid and entry[0] == peer:
-            return True
-    return False
 
 
 # ---- resources and discovery ----
@@ -1178,18 +1099,13 @@ class Resource:
 
     def __init__(self, path, ct, link):
         self.path = path  # the raw Uri-Path options behind the first header
-        self.formats = () if ct is None else ct if isinstance(ct, tuple) else (ct,)
         self.link = link
-        self.handlers = [None] * 8
-        self.next = None  # resource with the same routing key
-        self.content_format = bytearray()
+        self.formats = () if ct is None else ct if isinstance(ct, tuple) else (ct,)
+        self.content_format = None  # the first of them, as an option
         if self.formats:
-            _put_option(self.content_format, _CONTENT_FORMAT, _encode_value(_CONTENT_FORMAT, self.formats[0]))
-
-    def __call__(self, handler):
-        """Set the handler of all methods; returns it."""
-        self.handlers = [None] + [handler] * 7
-        return handler
+            self.content_format = Message(content_format=self.formats[0]).packet[_DATA]
+        self.handlers = {}  # by method; 0: of all others
+        self.next = None  # resource with the same routing key
 
     def on(self, method):
         """A decorator that sets the handler of `method`."""
@@ -1199,6 +1115,10 @@ class Resource:
             return handler
 
         return set_handler
+
+    def __call__(self, handler):
+        """Set the handler of all methods without one of their own; returns it."""
+        return self.on(0)(handler)
 
     def get(self, handler):
         """Set the handler of GET; returns it."""
@@ -1264,8 +1184,9 @@ def _matches(link, query):
 
 # ---- protocol engine ----
 
-_PRESET = bytes((0, CONTENT, CREATED, CHANGED, DELETED, CONTENT, CHANGED, CHANGED))  # code by method
+_REPLY_LEN = const(32)  # a reply up to this length is kept in its slot
 _RETRY_S = const(60)  # Max-Age of a refusal because a table is full
+_PRESET = bytes((0, CONTENT, CREATED, CHANGED, DELETED, CONTENT, CHANGED, CHANGED))  # code by method
 
 
 class Engine:
@@ -1293,24 +1214,33 @@ class Engine:
         self.tuning = tuning or Tuning()
         self.datagram_len = datagram_len
         self.log = None
+        self.received = None  # the ReceptionRecord of the latest receive, if it is for the application
+        self.peer = None  # where the datagram that due() returned goes
+        self.next_event_reason = None
         self.resources = []
         self._routes = {}  # routing key -> the latest Resource with it
-        self.received = None  # the ReceptionRecord of the latest receive, if it is for the application
-        self.peer = None  # where the packet that due() returned goes
-        self.next_event_reason = None
-        self._transmissions = transmissions
-        self._queued = queued
-        self._pending_most = pending
+        self._limits = transmissions, queued, pending
         self._open = []  # TransmissionRecords sent and not ended
         self._queue = []  # ... not sent yet
-        self._replies = []  # (packet, peer) of answers the application gave
+        self._answers = []  # (datagram, peer) that the application gave
         self._pending = []  # (peer, token, message ID, until_ms) of responses that handlers promised
-        self._duplicates = Duplicates(recent, kept, kept_per_host)
+        # Messages received, by slot (RFC 7252 section 4.5). The first `recent` are direct-mapped by message ID and
+        # overwritten freely: what may be handled twice. The others are kept until their time.
+        slots = recent + kept
+        self._recent = recent
+        self._kept_per_host = kept_per_host
+        self._mids = [-1] * slots  # -1: free
+        self._peers = [None] * slots
+        self._hosts = [None] * slots
+        self._until_ms = [0] * slots
+        self._replies = [bytearray(_REPLY_LEN) for _ in range(slots)]  # to a CON; empty: none
+        for reply in self._replies:
+            reply[:] = b""
+        self._sweep_ms = None  # when the first of them is to be forgotten
         self._first_mid = _uint(random(2), 0, 2)
         self._mids_used = 0  # since _first_mid, modulo 65536
         self._mids_free_ms = [None] * 16  # when each block of 4096 may be used again
         self._reply_mid = self._first_mid  # counts down, so that who sends NON requests does not use up the others
-        self._sweep_ms = None
         self._out = bytearray(datagram_len + 1)
         self._request = Message()
         self._response = Message()
@@ -1328,11 +1258,10 @@ class Engine:
         if not self.resources and path != ".well-known/core":
             self.resource(".well-known/core", ct=LINKS).get(self._discover)
         segments = path.split("/") if path else []
-        raw = bytearray()
-        for segment in segments:
-            _put_option(raw, 0, _encode_value(_URI_PATH, segment))
-        first_len = len(segments[0].encode()) if segments else 0
-        raw = bytes(raw[len(raw) and 1 + (first_len > 12) :])
+        options = Message(uri_path=segments).packet
+        start = max(0, _find(options, _URI_PATH))
+        raw = bytes(options[_DATA][start:])
+        first_len = options[_STOP] - start if segments else 0
         if ct is not None:
             attributes["ct"] = ct
         resource = Resource(raw, ct, _link(segments, attributes))
@@ -1357,7 +1286,7 @@ class Engine:
         """Handler of /.well-known/core (RFC 6690): the links that pass all filters, as many as fit whole."""
         queries = request.opt.uri_query
         room_len = self.datagram_len - 32
-        links = bytearray()
+        links = b""
         for resource in self.resources[1:]:  # the first is this one
             if all([_matches(resource.link, query) for query in queries]):
                 link = resource.link.encode()
@@ -1366,7 +1295,7 @@ class Engine:
                 links += b"," + link if links else link
         return links
 
-    # -- receiving
+    # -- receiving requests
 
     def receive(self, data, peer, now_ms, is_multicast=False):
         """Take the datagram `data` (bytes) that came from `peer`, to a group if `is_multicast`.
@@ -1375,296 +1304,352 @@ class Engine:
         the application is in `received`. Nothing that a peer can send makes it raise.
         """
         self.received = None
+        p = self._request.packet
         is_too_large = len(data) > self.datagram_len
         if is_too_large:
-            data = data[: 4 + (data[0] & 15)]
-        p = self._request.packet
+            data = data[: 4 + (data[0] & 15)]  # the rest may be cut off
         if _index(p, data) >= 0:
-            return None if is_multicast else self._malformed(data)
+            if len(data) < 4 or data[0] >> 4 != 4 or is_multicast:  # only a CON is reset
+                return None
+            return self._empty(RST, data[2] << 8 | data[3])
         p[_REMOTE] = peer
-        if p[_MTYPE] > NON or not 0 < p[_CODE] < 32:
-            return None if is_multicast or is_too_large else self._receive_other(p, peer, now_ms)
-        if is_multicast and (p[_MTYPE] == CON or is_too_large):
+        is_request = p[_MTYPE] <= NON and 0 < p[_CODE] < 32
+        if is_multicast and (p[_MTYPE] == CON or not is_request or is_too_large):
             return None
+        if not is_request:
+            return None if is_too_large else self._receive_other(p, peer, now_ms)
         if is_too_large:
-            return self._refuse(p, REQUEST_ENTITY_TOO_LARGE)
+            return self._refuse(p, REQUEST_ENTITY_TOO_LARGE, -1)
         reply = self._receive_request(p, peer, now_ms)
-        return None if is_multicast and reply and reply[1] >= BAD_REQUEST else reply
-
-    def _malformed(self, data):
-        """The Reset for a malformed CON; anything else malformed is ignored (RFC 7252 section 4.2, 4.3)."""
-        if len(data) < 4 or data[0] >> 4 != 4:
-            return None
-        return self._empty(RST, data[2] << 8 | data[3])
-
-    def _empty(self, mtype, mid):
-        """An empty message."""
-        out = self._out
-        out[:] = b"\x40\0\0\0"
-        out[0] = 0x40 | mtype << 4
-        out[2] = mid >> 8
-        out[3] = mid & 255
-        return out
+        return None if is_multicast and reply is not None and not 64 <= reply[1] < 128 else reply
 
     def _receive_request(self, p, peer, now_ms):
         """Answer the request `p`: from the table of duplicates, with a refusal, or by its handler."""
         mid = p[_MID]
-        mtype = p[_MTYPE]
+        is_con = p[_MTYPE] == CON
         is_safe = p[_CODE] == GET or p[_CODE] == FETCH
-        duplicates = self._duplicates
-        slot = duplicates.find(mid, peer, now_ms, is_safe)
-        if slot >= 0 and (mtype == NON or duplicates.replies[slot] or slot >= duplicates.recent):
-            return None if mtype == NON else duplicates.replies[slot] or None
+        slot = mid % self._recent
+        if self._mids[slot] != mid or self._peers[slot] != peer or ticks_diff(self._until_ms[slot], now_ms) <= 0:
+            slot = -1 if is_safe else self._find_kept(mid, peer, now_ms)
+        if slot >= 0:
+            if not is_con:
+                return None
+            if self._replies[slot] or slot >= self._recent:
+                return self._replies[slot] or None
         resource = self._route(p)
-        refusal = self._refusal(p, resource)
-        if refusal == BAD_OPTION and mtype == NON:
-            return self._empty(RST, mid)
-        lifetime_ms = self.tuning.non_lifetime_ms if mtype else self.tuning.exchange_lifetime_ms
-        until_ms = self._until(now_ms, lifetime_ms)
+        handler = None
+        if resource is not None:
+            handler = resource.handlers.get(p[_CODE]) or resource.handlers.get(0)
+        refusal = 0
+        if handler is None or p[_SEEN] & _JUDGED or p[_CODE] > IPATCH:
+            refusal = self._refusal(p, resource, handler)
+            if refusal == BAD_OPTION and not is_con:
+                return self._empty(RST, mid)
+        until_ms = self._until(now_ms, self.tuning.exchange_lifetime_ms if is_con else self.tuning.non_lifetime_ms)
         if is_safe or refusal:
-            slot = duplicates.note(mid % duplicates.recent, mid, peer, until_ms)
+            slot = self._note(mid % self._recent, mid, peer, until_ms)
         else:
-            slot = duplicates.keep(mid, peer, now_ms, until_ms, self._pending)
+            slot = self._keep(mid, peer, now_ms, until_ms)
             if slot < 0:
-                return None if mtype == NON else self._refuse(p, SERVICE_UNAVAILABLE)
+                return self._refuse(p, SERVICE_UNAVAILABLE, slot) if is_con else None
         if refusal:
-            return self._refuse(p, refusal)
-        if resource is None:
-            self.received = ReceptionRecord(self, self._hand_over(p), peer, None, slot)
+            return self._refuse(p, refusal, slot)
+        if handler is None:
+            self.received = ReceptionRecord(self, _view(list(p)), peer, None, slot)
             return None
-        return self._handle(p, resource, slot, until_ms)
+        return self._handle(p, resource, handler, slot, until_ms)
 
-    def _until(self, now_ms, lifetime_ms):
-        """The time `lifetime_ms` from now, at which something is to be swept."""
-        until_ms = ticks_add(now_ms, lifetime_ms)
-        if self._sweep_ms is None:
-            self._sweep_ms = until_ms
-        return until_ms
-
-    def _refusal(self, p, resource):
+    def _refusal(self, p, resource, handler):
         """The code with which the request is refused before a handler sees it, or 0."""
         if p[_SEEN] & _REFUSED:
-            return self._critical_refusal(p)
+            is_proxied = p[_SEEN] & _REFUSED == _LARGE_CRITICAL and not self._has_unknown(p)
+            return PROXYING_NOT_SUPPORTED if is_proxied else BAD_OPTION
+        if not self.resources:
+            return 0
         if resource is None:
-            return NOT_FOUND if self.resources else 0
-        if p[_CODE] > IPATCH or resource.handlers[p[_CODE]] is None:
+            return NOT_FOUND
+        if handler is None or p[_CODE] > IPATCH:
             return METHOD_NOT_ALLOWED
         if p[_SEEN] & 1 << _ACCEPT and resource.formats and self._accepted(p) not in resource.formats:
             return NOT_ACCEPTABLE
         return 0
 
-    def _critical_refusal(self, p):
-        """4.02 for a critical option not understood, 5.05 if it is Proxy-Uri or Proxy-Scheme."""
-        if p[_SEEN] & _REFUSED == _LARGE_CRITICAL:
-            unknown = [n for n, _ in _raw_options(p) if n > _MAX_KNOWN and n & 1 and n not in (35, 39)]
-            if not unknown:
-                return PROXYING_NOT_SUPPORTED
-        return BAD_OPTION
+    def _has_unknown(self, p):
+        """Whether a critical option above 28 is another than Proxy-Uri and Proxy-Scheme."""
+        at = p[_START]
+        p[_NUMBER] = 0
+        while at < p[_END]:
+            _step(p, at)
+            at = p[_STOP]
+            if p[_NUMBER] > _MAX_KNOWN and p[_NUMBER] & 1 and p[_NUMBER] | 4 != 39:
+                return True
+        return False
 
     def _accepted(self, p):
         """The Content-Format that Accept asks for."""
         at = _find(p, _ACCEPT)
         return _uint(p[_DATA], at, p[_STOP])
 
-    def _hand_over(self, p):
-        """A Message of the packet just received, for the application to keep."""
-        message = object.__new__(Message)
-        message.packet = list(p)
-        return message
+    def _find_kept(self, mid, peer, now_ms):
+        """The slot of a message that is kept, or -1."""
+        if mid in self._mids:
+            for slot in range(self._recent, len(self._mids)):
+                if self._mids[slot] == mid and self._peers[slot] == peer:
+                    if ticks_diff(self._until_ms[slot], now_ms) > 0:
+                        return slot
+        return -1
+
+    def _note(self, slot, mid, peer, until_ms):
+        """Fill a slot; its reply is empty."""
+        self._mids[slot] = mid
+        self._peers[slot] = peer
+        self._until_ms[slot] = until_ms
+        self._replies[slot][:] = b""
+        return slot
+
+    def _keep(self, mid, peer, now_ms, until_ms):
+        """Fill one of the slots that are kept; returns it, or -1: all have what must not be forgotten.
+
+        That is what other hosts sent, and the requests to which a response was promised.
+        """
+        host = _host(peer)
+        free = oldest = -1
+        oldest_ms = mine = 0
+        for slot in range(self._recent, len(self._mids)):
+            left_ms = ticks_diff(self._until_ms[slot], now_ms)
+            if self._mids[slot] < 0 or left_ms <= 0:
+                free = slot
+            elif self._hosts[slot] == host:
+                mine += 1
+                if (oldest < 0 or left_ms < oldest_ms) and not self._is_pending(slot):
+                    oldest = slot
+                    oldest_ms = left_ms
+        if free < 0 or mine >= self._kept_per_host:
+            free = oldest
+        if free >= 0:
+            self._free(free)
+            self._hosts[free] = host
+            self._note(free, mid, peer, until_ms)
+        return free
+
+    def _is_pending(self, slot):
+        """Whether the response to the message in `slot` is to follow."""
+        for entry in self._pending:
+            if entry[2] == self._mids[slot] and entry[0] == self._peers[slot]:
+                return True
+        return False
+
+    def _free(self, slot):
+        """Empty a slot, without the memory of a long reply."""
+        self._mids[slot] = -1
+        self._peers[slot] = self._hosts[slot] = None
+        if len(self._replies[slot]) > _REPLY_LEN:
+            self._replies[slot] = bytearray(_REPLY_LEN)
+        self._replies[slot][:] = b""
+
+    def _until(self, now_ms, lifetime_ms):
+        """The time `lifetime_ms` from now, when something is to be forgotten."""
+        until_ms = ticks_add(now_ms, lifetime_ms)
+        if self._sweep_ms is None:
+            self._sweep_ms = until_ms
+        return until_ms
 
     # -- answering
 
-    def _refuse(self, p, code):
-        """An answer without a handler."""
-        self._prepare(p, code)
-        if code == SERVICE_UNAVAILABLE:
-            self._response.opt.max_age = _RETRY_S
-        return self._reply(p, -1)
-
     def _prepare(self, p, code):
-        """Empty the response and address it to the request `p`."""
+        """Empty the response and address it to the request `p`; returns its packet."""
         r = self._response.packet
         if r[_END]:
             r[_DATA][:] = b""
             r[_END] = r[_LAST] = 0
         r[_CODE] = code
         r[_MTYPE] = p[_MTYPE]
-        r[_TOKEN] = r[_MID] = None
+        r[_TOKEN] = None
         r[_PAYLOAD] = b""
         r[_REMOTE] = p[_REMOTE]
         return r
 
-    def _handle(self, p, resource, slot, until_ms):
+    def _refuse(self, p, code, slot):
+        """An answer without a handler."""
+        self._prepare(p, code)
+        if code == SERVICE_UNAVAILABLE:
+            self._response.opt.max_age = _RETRY_S
+        return self._reply(p, slot)
+
+    def _handle(self, p, resource, handler, slot, until_ms):
         """Run the handler and return its reply."""
         r = self._prepare(p, _PRESET[p[_CODE]])
         self._is_in_handler = True
         try:
-            result = resource.handlers[p[_CODE]](self._request, self._response)
-            if result is LATER:
-                self._promise(p, until_ms)
-            elif result is not None and result is not NO_RESPONSE:
+            result = handler(self._request, self._response)
+            if result is not None and result is not LATER and result is not NO_RESPONSE:
                 self._take(result)
+                result = None
+            if not 64 <= r[_CODE] < 192:
+                raise ValueError("a response's code is 2.00 to 5.31, not %d" % r[_CODE])
         except FormatError:
-            result = self._fail(p, BAD_OPTION)
+            return self._refuse(p, BAD_OPTION, slot)
         except Exception as error:
             if self.log:
-                self.log("handler of %s" % resource.link, error)
-            result = self._fail(p, INTERNAL_SERVER_ERROR)
+                self.log("handler of " + resource.link, error)
+            return self._refuse(p, INTERNAL_SERVER_ERROR, slot)
         finally:
             self._is_in_handler = False
-        if result is LATER or result is NO_RESPONSE:
-            if p[_MTYPE] == NON:
-                return None
-            return self._remember(slot, self._empty(ACK, p[_MID]))
+        if result is not None:
+            return self._answer_nothing(p, result, slot, until_ms)
         if r[_PAYLOAD] and resource.formats and r[_CODE] == CONTENT:
             self._label(p, r, resource)
         return self._reply(p, slot)
 
-    def _fail(self, p, code):
-        """Make the response an error."""
-        self._prepare(p, code)
-
-    def _promise(self, p, until_ms):
-        """Note that the response to the request `p` is to follow."""
-        if len(self._pending) >= self._pending_most:
-            raise Full("%d separate responses are pending; see Endpoint(pending=...)" % self._pending_most)
-        self._pending.append((p[_REMOTE], _token(p), p[_MID], until_ms))
+    def _label(self, p, r, resource):
+        """Give the response the Content-Format that Accept chose, or the resource's first, unless it has one."""
+        if p[_SEEN] & 1 << _ACCEPT or r[_END]:
+            if _find(r, _CONTENT_FORMAT) < 0:
+                is_chosen = p[_SEEN] & 1 << _ACCEPT
+                _add(r, _CONTENT_FORMAT, _uint_bytes(self._accepted(p) if is_chosen else resource.formats[0]))
+        else:
+            r[_DATA][:] = resource.content_format
+            r[_END] = len(resource.content_format)
+            r[_LAST] = _CONTENT_FORMAT
 
     def _take(self, result):
         """Put what a handler returned into the response."""
         response = self._response
         if isinstance(result, tuple):
             response.code, response.payload = result
-        elif not isinstance(result, int):
-            response.payload = result
-        elif CREATED - 1 <= result < 192:
+        elif isinstance(result, int):
             response.code = result
         else:
-            raise TypeError("a handler returns a response code, not %d" % result)
+            response.payload = result
 
-    def _label(self, p, r, resource):
-        """Give the response the Content-Format that Accept chose, or the resource's first, unless it has one."""
-        if p[_SEEN] & 1 << _ACCEPT:
-            if _find(r, _CONTENT_FORMAT) < 0:
-                self._response.add_option(_CONTENT_FORMAT, self._accepted(p))
-        elif not r[_END]:
-            r[_DATA][:] = resource.content_format
-            r[_END] = len(r[_DATA])
-            r[_LAST] = _CONTENT_FORMAT
-        elif _find(r, _CONTENT_FORMAT) < 0:
-            self._response.add_option(_CONTENT_FORMAT, resource.formats[0])
+    def _answer_nothing(self, p, result, slot, until_ms):
+        """The empty ACK for NO_RESPONSE, and for LATER, which is noted; None for a NON."""
+        if result is LATER:
+            if len(self._pending) >= self._limits[2]:
+                return self._refuse(p, SERVICE_UNAVAILABLE, slot)
+            self._pending.append((p[_REMOTE], _token(p), p[_MID], until_ms))
+        return self._remember(slot, self._empty(ACK, p[_MID])) if p[_MTYPE] == CON else None
 
     def _reply(self, p, slot):
         """The response as a datagram: an ACK, or a NON to a NON; remembered in `slot`."""
         r = self._response.packet
-        if p[_START] + r[_END] + len(r[_PAYLOAD]) >= self.datagram_len:
+        payload = r[_PAYLOAD]
+        start = p[_START]
+        reply_len = start + r[_END] + len(payload) + 1
+        if reply_len > self.datagram_len:
             if self.log:
-                self.log("response too large", p[_START] + r[_END] + len(r[_PAYLOAD]) + 1)
-            self._fail(p, INTERNAL_SERVER_ERROR)
+                self.log("response too large", reply_len)
+            return self._refuse(p, INTERNAL_SERVER_ERROR, slot)
         out = self._out
-        out[:] = p[_DATA]  # the header and token of the reply are those of the request, but for type, code and
-        out[1] = r[_CODE]  # in a NON the message ID
+        out[:] = p[_DATA]  # the reply has the request's header and token but for type, code, in a NON message ID
+        out[1] = r[_CODE]
+        out[start:] = r[_DATA]
+        if payload:
+            out.append(0xFF)
+            out[len(out) :] = payload
         if p[_MTYPE] == CON:
             out[0] |= ACK << 4
-        else:
-            self._reply_mid = mid = self._reply_mid - 1 & 0xFFFF
-            out[2] = mid >> 8
-            out[3] = mid & 255
-        out[p[_START] :] = r[_DATA]
-        _put_payload(out, r[_PAYLOAD])
-        return self._remember(slot, out) if p[_MTYPE] == CON else out
+            return self._remember(slot, out)
+        mid = self.reply_mid()
+        out[2] = mid >> 8
+        out[3] = mid & 255
+        return out
+
+    def reply_mid(self):
+        """A message ID for a NON response."""
+        self._reply_mid = self._reply_mid - 1 & 0xFFFF
+        return self._reply_mid
+
+    def _empty(self, mtype, mid):
+        """An empty message as a datagram."""
+        out = self._out
+        out[:] = b"\x40\0\0\0"
+        out[0] |= mtype << 4
+        out[2] = mid >> 8
+        out[3] = mid & 255
+        return out
 
     def _remember(self, slot, reply):
         """Keep the reply to a CON for its duplicates: a long one only where it must not be made again."""
-        replies = self._duplicates.replies
         if slot >= 0:
             if len(reply) <= _REPLY_LEN:
-                replies[slot][:] = reply
-            elif slot >= self._duplicates.recent:
-                replies[slot] = bytes(reply)
+                self._replies[slot][:] = reply
+            elif slot >= self._recent:
+                self._replies[slot] = bytearray(reply)
         return reply
 
-    def answer_empty(self, record, mtype):
-        """Send an empty ACK or Reset for `record`, a ReceptionRecord."""
-        self._send_reply(record, bytes(self._empty(mtype, record.mid)))
+    def answer(self, record, packed):
+        """Send the datagram `packed` in answer to `record`, a ReceptionRecord, and to its duplicates."""
+        self._answers.append((packed, record.remote))
+        slot = record.slot
+        if record.message.mtype == CON and slot >= 0:
+            if self._mids[slot] == record.mid and self._peers[slot] == record.remote:
+                self._remember(slot, packed)
 
-    def answer(self, record, response):
-        """Send `response` for `record`, a ReceptionRecord of a request, and keep it for duplicates."""
-        request = record.message
-        out = bytearray(4)
-        if request.mtype == CON and not record.is_acknowledged:
-            _write(response.packet, out, ACK, record.mid, request.token)
-        elif request.mtype == CON:
-            self._queue_message(response, record.remote, CON, request.token, None)
-            return
-        else:
-            self._reply_mid = self._reply_mid - 1 & 0xFFFF
-            _write(response.packet, out, NON, self._reply_mid, request.token)
-        self._send_reply(record, out)
-
-    def _send_reply(self, record, reply):
-        self._replies.append((reply, record.remote))
-        slot = record._slot
-        duplicates = self._duplicates
-        if slot >= 0 and duplicates.mids[slot] == record.mid and duplicates.peers[slot] == record.remote:
+    def acknowledge(self):
+        """Acknowledge the request handed to the application last, if it is a CON that was left unanswered."""
+        record = self.received
+        if record is not None and not record.is_acknowledged and not record.has_responded:
             if record.message.mtype == CON:
-                self._remember(slot, reply)
+                record.ack()
+        self.received = None
 
-    # -- what is no request
+    # -- receiving what is no request
 
     def _receive_other(self, p, peer, now_ms):
-        """Take an empty message or a response."""
-        mtype = p[_MTYPE]
-        if not p[_CODE]:
-            if mtype == CON:  # a ping
-                return self._empty(RST, p[_MID])
-            if mtype != NON:
-                self._receive_empty(p, peer, now_ms)
-            return None
-        if p[_CODE] < 32 or mtype == RST:
-            return None
+        """Take an empty message or a response; returns the ACK or Reset to send back, or None."""
         mid = p[_MID]
-        if mtype == CON and self._duplicates.find(mid, peer, now_ms, False) >= 0:
+        is_con = p[_MTYPE] == CON
+        if not p[_CODE]:
+            if p[_MTYPE] >= ACK:
+                self._receive_empty(p, peer, now_ms)
+            return self._empty(RST, mid) if is_con else None  # a ping
+        if p[_CODE] < 32 or p[_MTYPE] == RST:
+            return None
+        if is_con and self._find_kept(mid, peer, now_ms) >= 0:
             return self._empty(ACK, mid)
         record = self._requester(p, peer)
         if record is None:
-            return self._empty(RST, mid) if mtype == CON else None
+            return self._empty(RST, mid) if is_con else None
         if p[_SEEN] & _CRITICAL:
             self.end(record, Rejected)
-            return self._empty(RST, mid) if mtype == CON else None
+            return self._empty(RST, mid) if is_con else None
         self._deliver(record, p, peer, now_ms)
-        if mtype != CON:
+        if not is_con:
             return None
-        until_ms = self._until(now_ms, self.tuning.exchange_lifetime_ms)
-        self._duplicates.keep(mid, peer, now_ms, until_ms, self._pending)
+        self._keep(mid, peer, now_ms, self._until(now_ms, self.tuning.exchange_lifetime_ms))
         return self._empty(ACK, mid)
 
     def _receive_empty(self, p, peer, now_ms):
-        """Take an empty ACK or a Reset; it must come from the peer and carry the ID of an unanswered message."""
+        """Take an empty ACK or a Reset: it must come from the peer and carry the ID of an unanswered message."""
         for record in self._open:
             if record.mid == p[_MID] and record.state == _SENT and record.remote == peer:
                 if p[_MTYPE] == RST:
                     self._deliver(record, p, peer, now_ms)
                     record.error = Reset
-                elif not record.is_non():
-                    record.acknowledged(now_ms)
+                elif not record.is_non:
+                    record.response_type = ACK
+                    record.last_event_ms = now_ms
+                    record.transmissions_left = 0
+                    record.state = _ACKED
+                    record.next_event_ms = ticks_add(record.transmitted_ms, record.timeout_ms)
+                    if not record.is_request:
+                        self.end(record, None)
                 return
 
     def _requester(self, p, peer):
         """The open request that the response `p` answers: of this peer and token, for an ACK this message ID."""
-        token_end = p[_START]
         for record in self._open:
             token = record.token
-            if record.remote == peer and record.is_request() and token_end == 4 + len(token):
+            if record.is_request and p[_START] == 4 + len(token) and record.remote == peer:
                 if p[_DATA].startswith(token, 4):
-                    if p[_MTYPE] == ACK and (p[_MID] != record.mid or record.is_non()):
-                        return None
-                    return record
+                    is_other = p[_MTYPE] == ACK and (p[_MID] != record.mid or record.is_non)
+                    return None if is_other else record
         return None
 
     def _deliver(self, record, p, peer, now_ms):
         """End the exchange of `record` with the message `p`, which goes to the application."""
-        message = self._hand_over(p)
+        message = _view(list(p))
         message.request = record.message
         record.last_event_ms = now_ms
         if record.response_type is None:
@@ -1685,39 +1670,41 @@ class Engine:
         """
         peer = message.remote if remote is None else remote
         mtype = message.mtype
+        code = message.code
+        token = message.token
         is_group = is_multicast(peer)
+        if peer is None:
+            raise ValueError("the message has no remote")
         if mtype is None:
             mtype = NON if is_group else CON
-        if mtype > NON:
-            raise ValueError("send takes CON and NON; ACK and RST are answers, see ReceptionRecord")
         if is_group and mtype == CON:
-            raise ValueError("a group takes NON only, not CON (RFC 7252 section 8.1)")
-        token = message.token
-        code = message.code
-        if code is None or not code and (mtype == NON or message._encoded_len() > 4):
-            raise ValueError("send takes a request, a response, or an empty CON (a ping)")
+            raise ValueError("a group takes NON only (RFC 7252 section 8.1)")
+        if mtype > NON or code is None or not code and (mtype == NON or _packed_len(message.packet, token) > 4):
+            raise ValueError("send takes requests, responses and the empty CON; for ACK and RST see ReceptionRecord")
         if code >= 64:
             self._keep_promise(peer, token)
         elif code and not token:
             token = self.random(8)
-        return self._queue_message(message, peer, mtype, token, timeout_ms)
+        return self.enqueue(message, peer, mtype, token, timeout_ms)
 
     def _keep_promise(self, peer, token):
-        """Take the pending request that a separate response answers off the list."""
+        """Take the request that a separate response answers off the list."""
         for entry in self._pending:
             if entry[1] == token and entry[0] == peer:
                 self._pending.remove(entry)
                 return
-        raise ValueError("no request of this remote and token awaits a response; it is answered once, in time")
+        raise ValueError("no request with this remote and token awaits a response")
 
-    def _queue_message(self, message, peer, mtype, token, timeout_ms):
-        if len(self._queue) >= self._queued:
-            raise Full("%d messages are queued; see Endpoint(queued=...)" % self._queued)
-        tuning = message.transport_tuning or self.tuning
+    def enqueue(self, message, peer, mtype, token, timeout_ms):
+        """Queue `message` with type and token as given; returns its TransmissionRecord. Raises as send."""
+        if len(self._queue) >= self._limits[1]:
+            raise Full("%d messages are queued; see Endpoint(queued=...)" % len(self._queue))
+        packed_len = _packed_len(message.packet, token)
+        if packed_len > self.datagram_len:
+            raise ValueError("the message has %d bytes, datagram_len is %d" % (packed_len, self.datagram_len))
         packed = bytearray(4)
         _write(message.packet, packed, mtype, 0, token)
-        if len(packed) > self.datagram_len:
-            raise ValueError("the message has %d bytes, datagram_len is %d" % (len(packed), self.datagram_len))
+        tuning = message.transport_tuning or self.tuning
         if timeout_ms is None:
             timeout_ms = tuning.max_transmit_wait_ms
         record = TransmissionRecord(self, message, peer, packed, token, tuning, timeout_ms)
@@ -1726,41 +1713,57 @@ class Engine:
 
     def end(self, record, error):
         """End the exchange of `record`, with an exception class as its error or None."""
-        if record in self._open:
-            self._open.remove(record)
-        elif record in self._queue:
-            self._queue.remove(record)
-        if record.state != _ENDED:
-            record.is_unacknowledged = error is Timeout and record.response_type is None and not record.is_non()
-            record.state = _ENDED
-            record.next_event_ms = None
-            record.error = error
+        for records in (self._open, self._queue):
+            if record in records:
+                records.remove(record)
+                record.is_unacknowledged = error is Timeout and record.response_type is None and not record.is_non
+                record.state = _ENDED
+                record.next_event_ms = None
+                record.error = error
 
     def due(self, now_ms):
         """The next datagram to send at `now_ms`, to the address in `peer`; None when there is no more."""
-        if self._replies:
-            packet, self.peer = self._replies.pop(0)
-            return packet
+        if self._answers:
+            packed, self.peer = self._answers.pop(0)
+            return packed
         for record in self._open:
             if ticks_diff(now_ms, record.next_event_ms) >= 0:
-                if record.is_given_up(now_ms):
-                    self.end(record, Timeout)
-                    return self.due(now_ms)
-                return self._transmit(record, now_ms)
+                deadline_ms = ticks_add(record.transmitted_ms, record.timeout_ms)
+                if record.transmissions_left and ticks_diff(now_ms, deadline_ms) < 0:
+                    return self._transmit(record, now_ms)
+                self.end(record, Timeout)
+                return self.due(now_ms)
         if self._queue:
             record = self._startable(now_ms)
-            if record:
+            if record is not None:
                 self._queue.remove(record)
                 self._open.append(record)
-                record.start(self._take_mid(now_ms) if record.mid is None else record.mid, now_ms)
                 return self._transmit(record, now_ms)
         if self._sweep_ms is not None and ticks_diff(now_ms, self._sweep_ms) >= 0:
             self._sweep(now_ms)
         return None
 
     def _transmit(self, record, now_ms):
+        """Note a transmission of `record` and when its next event is due; returns the datagram."""
+        if record.state == _QUEUED:
+            record.state = _SENT
+            record.transmitted_ms = now_ms
+            if record.mid is None:
+                record.mid = self._take_mid(now_ms)
+            record.packed[2] = record.mid >> 8
+            record.packed[3] = record.mid & 255
+            tuning = record.tuning
+            spread_ms = tuning.ack_timeout_ms * (tuning.ack_random_percent - 100) // 100
+            record.wait_ms = tuning.ack_timeout_ms + (_uint(self.random(2), 0, 2) * (spread_ms + 1) >> 16)
+        else:
+            record.wait_ms *= 2
+        record.transmissions_left -= 1
+        record.last_event_ms = now_ms
+        left_ms = record.timeout_ms - ticks_diff(now_ms, record.transmitted_ms)
+        record.next_event_ms = ticks_add(now_ms, left_ms if record.is_non else min(record.wait_ms, left_ms))
         self.peer = record.remote
-        record.sent(now_ms)
+        if record.is_non and not record.is_request:
+            self.end(record, None)
         return record.packed
 
     def _take_mid(self, now_ms):
@@ -1773,53 +1776,50 @@ class Engine:
     def _startable(self, now_ms):
         """The first queued record that may go now: a slot and an ID free, its peer below NSTART; or None."""
         free_ms = None if self._mids_used & 0xFFF else self._mids_free_ms[self._mids_used >> 12]
-        if len(self._open) < self._transmissions and (free_ms is None or ticks_diff(now_ms, free_ms) >= 0):
+        if len(self._open) < self._limits[0] and (free_ms is None or ticks_diff(now_ms, free_ms) >= 0):
             for record in self._queue:
                 outstanding = 0
                 for other in self._open:
                     outstanding += other.state == _SENT and other.remote == record.remote
-                if outstanding < record._tuning.nstart:
+                if outstanding < record.tuning.nstart:
                     return record
         return None
 
     def _sweep(self, now_ms):
         """Forget what is too old, and note when the next will be."""
-        next_ms = self._duplicates.sweep(now_ms)
+        soonest_ms = None
+        for slot in range(len(self._mids)):
+            if self._mids[slot] >= 0:
+                left_ms = ticks_diff(self._until_ms[slot], now_ms)
+                if left_ms <= 0:
+                    self._free(slot)
+                elif soonest_ms is None or left_ms < soonest_ms:
+                    soonest_ms = left_ms
         for block in range(16):
-            free_ms = self._mids_free_ms[block]
-            if free_ms is not None:
-                left_ms = ticks_diff(free_ms, now_ms)
+            if self._mids_free_ms[block] is not None:
+                left_ms = ticks_diff(self._mids_free_ms[block], now_ms)
                 if left_ms <= 0:
                     self._mids_free_ms[block] = None
-                elif next_ms is None or left_ms < next_ms:
-                    next_ms = left_ms
+                elif soonest_ms is None or left_ms < soonest_ms:
+                    soonest_ms = left_ms
         self._pending = [entry for entry in self._pending if ticks_diff(entry[3], now_ms) > 0]
-        self._sweep_ms = None if next_ms is None else ticks_add(now_ms, next_ms)
+        self._sweep_ms = None if soonest_ms is None else ticks_add(now_ms, soonest_ms)
 
     def next_ms(self, now_ms):
         """Milliseconds until `due` has something to do, None if nothing is to come; next_event_reason says what."""
-        if self._replies or self._queue and self._startable(now_ms):
+        if self._answers or self._queue and self._startable(now_ms) is not None:
             self.next_event_reason = "send"
             return 0
-        next_ms = self.next_event_reason = None
+        soonest_ms = self.next_event_reason = None
+        if self._sweep_ms is not None:
+            soonest_ms = ticks_diff(self._sweep_ms, now_ms)
+            self.next_event_reason = "forget duplicates"
         for record in self._open:
             left_ms = ticks_diff(record.next_event_ms, now_ms)
-            if next_ms is None or left_ms < next_ms:
-                next_ms = left_ms
+            if soonest_ms is None or left_ms < soonest_ms:
+                soonest_ms = left_ms
                 self.next_event_reason = "retransmit" if record.transmissions_left else "response timeout"
-        if self._sweep_ms is not None:
-            left_ms = ticks_diff(self._sweep_ms, now_ms)
-            if next_ms is None or left_ms < next_ms:
-                next_ms = left_ms
-                self.next_event_reason = "forget duplicates"
-        return next_ms if next_ms is None or next_ms > 0 else 0
-
-    def acknowledge(self):
-        """Acknowledge the request handed to the application last, if it is a CON that was left unanswered."""
-        record = self.received
-        if record and record.message.mtype == CON and not record.has_responded and not record.is_acknowledged:
-            record.ack()
-        self.received = None
+        return soonest_ms if soonest_ms is None or soonest_ms > 0 else 0
 
 
 # ---- I/O ----
@@ -1887,7 +1887,7 @@ class Endpoint(Engine):
                 raise ValueError("this firmware has no sockets; give Endpoint a transport: sock=...")
             self._family = family or socket.AF_INET
             if port is not None:
-                self._bound_to = self._look_up(host, port)
+                self._bound_to = self.resolve("[%s]:%d" % (host, port))
             sock = self._open_socket()
         else:
             self._family = family
@@ -1906,16 +1906,6 @@ class Endpoint(Engine):
             raise
         return sock
 
-    def _look_up(self, host, port):
-        """The address of `host` in the form that this port's sockets take; raises OSError."""
-        entries = socket.getaddrinfo(host, port)  # two arguments only: a Pico W prints a warning for more
-        address = entries[0][-1]
-        for entry in entries:
-            if entry[0] == self._family:
-                address = entry[-1]
-                break
-        return bytes(address) if isinstance(address, bytearray) else address
-
     def resolve(self, remote):
         """The address of "host[:port]", looked up once (blocking); an address is returned as it is.
 
@@ -1926,7 +1916,14 @@ class Endpoint(Engine):
         address = self._names.get(remote)
         if address is None:
             host, port = _split_authority(remote)
-            address = self._look_up(host.strip("[]"), port or 5683)
+            entries = socket.getaddrinfo(host.strip("[]"), port or 5683)  # with more, a Pico W prints a warning
+            address = entries[0][-1]
+            for entry in entries:
+                if entry[0] == self._family:
+                    address = entry[-1]
+                    break
+            if isinstance(address, bytearray):  # the unix port's are not hashable
+                address = bytes(address)
             if len(self._names) >= _HELD:
                 self._names.clear()
             self._names[remote] = address
@@ -1959,34 +1956,38 @@ class Endpoint(Engine):
         """
         if self._is_in_handler:
             raise RuntimeError("inside a handler use send, or return LATER")
-        self.acknowledge()
+        if self.received is not None:
+            self.acknowledge()
         if self._held:
             return self._held.pop(0)
-        begin_ms = ticks_ms()
+        begin_ms = now_ms = ticks_ms()
+        wait_ms = _LONGEST_WAIT_MS if timeout_ms is None else timeout_ms
         left = _BURST
         while True:
-            wait_ms = _LONGEST_WAIT_MS
-            if timeout_ms is not None:
-                wait_ms = max(0, timeout_ms - ticks_diff(ticks_ms(), begin_ms))
-            if self._turn(wait_ms):
+            if self._turn(now_ms, wait_ms):
                 if self.received is not None:
                     return self.received
                 left -= 1
                 if not left and timeout_ms is not None:
                     return None
-            elif timeout_ms is not None and ticks_diff(ticks_ms(), begin_ms) >= timeout_ms:
+            elif not wait_ms:
                 return None
+            now_ms = ticks_ms()
+            if timeout_ms is not None:
+                wait_ms = timeout_ms - ticks_diff(now_ms, begin_ms)
+                if wait_ms < 0:
+                    wait_ms = 0
 
-    def _turn(self, wait_ms):
+    def _turn(self, now_ms, wait_ms):
         """Send what is due, wait for one datagram at most until the next event, handle it; whether one came."""
-        now_ms = ticks_ms()
-        packet = self.due(now_ms)
-        while packet is not None:
-            self._send_datagram(packet, self.peer)
-            packet = self.due(now_ms)
-        next_ms = self.next_ms(now_ms)
-        if next_ms is not None and next_ms < wait_ms:
-            wait_ms = next_ms
+        if self._open or self._queue or self._answers or self._sweep_ms is not None:
+            packed = self.due(now_ms)
+            while packed is not None:
+                self._send_datagram(packed, self.peer)
+                packed = self.due(now_ms)
+            next_ms = self.next_ms(now_ms)
+            if next_ms is not None and next_ms < wait_ms:
+                wait_ms = next_ms
         if self._asked:
             for transport in self._asked:
                 if self._receive_from(transport):
@@ -2020,11 +2021,11 @@ class Endpoint(Engine):
             self._reopen()
         return True
 
-    def _send_datagram(self, packet, peer):
+    def _send_datagram(self, packed, peer):
         """Send; an error is a lost packet, for which retransmission is there."""
         try:
-            self.socket.sendto(packet, peer)
-        except OSError as error:
+            self.socket.sendto(packed, peer)
+        except (OSError, TypeError, ValueError) as error:  # the latter two for an address the port does not take
             if self.log:
                 self.log("not sent", error)
 
@@ -2067,13 +2068,14 @@ class Endpoint(Engine):
         record = self.send(Message(method, uri=uri, payload=payload, **options), None, timeout_ms)
         try:
             while not record.is_done():
-                if self._turn(_LONGEST_WAIT_MS) and self.received and self.received.pertains_to is not record:
-                    self._hold(self.received)
+                if self._turn(ticks_ms(), _LONGEST_WAIT_MS) and self.received is not None:
+                    if self.received.pertains_to is not record:
+                        self._hold(self.received)
         finally:
             if not record.is_done():
                 record.cancel()
         if record.error:
-            raise record.error("%s %s" % (_code_text(method), uri))
+            raise record.error(uri)
         return record.response.message
 
     def _hold(self, record):
