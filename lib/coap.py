@@ -114,6 +114,7 @@ _URI_PATH = const(11)
 _CONTENT_FORMAT = const(12)
 _ACCEPT = const(17)
 _PROXY_URI = const(35)
+_NO_RESPONSE = const(258)  # RFC 7967
 
 # A packet is a list: a datagram, or the options of a message to be sent, and what is known of it. The engine
 # works on these lists; `Message` is their friendly face. Slots:
@@ -125,7 +126,7 @@ _MTYPE = const(4)
 _MID = const(5)
 _TOKEN = const(6)  # None: still in _DATA
 _PAYLOAD = const(7)  # None: still in _DATA
-_SEEN = const(8)  # bit n: option n is there and well-formed, for n up to 28; and the two bits below
+_SEEN = const(8)  # bit n: option n is there and well-formed, for n up to 28; and the three bits below
 _PATH = const(9)  # offset of the first Uri-Path's value; 0: there is none
 _PATH_END = const(10)  # offset behind the last Uri-Path's value
 _FIRST_LEN = const(11)  # length of the first Uri-Path
@@ -139,10 +140,11 @@ _BUFFER = const(18)
 
 _MAX_KNOWN = const(28)  # options up to here have a bit in _SEEN and a place in the tables below
 _MALFORMED_CRITICAL = const(1)  # bit 0: a critical option with a bad length, or repeated where it must not be
+_HAS_NO_RESPONSE = const(1 << 2)  # bit 2: No-Response; option 2 is not assigned
 _LARGE_CRITICAL = const(1 << 29)  # bit 29: a critical option above 28
 # Critical options this file understands: If-Match, Uri-Host, If-None-Match, Uri-Port, Uri-Path, Uri-Query, Accept
 _UNDERSTOOD = const(1 << 3 | 1 << 7 | 1 << 11 | 1 << 15 | 1 << 17)
-_CRITICAL = const(0x2AAAAAAB)  # the odd numbers, RFC 7252 section 5.4.6, and the two bits above
+_CRITICAL = const(0x2AAAAAAB)  # the odd numbers, RFC 7252 section 5.4.6, and bits 0 and 29
 _REFUSED = const(0x2AAAAAAB & ~(1 << 3 | 1 << 7 | 1 << 11 | 1 << 15 | 1 << 17))
 _JUDGED = const(0x2AAAAAAB & ~(1 << 3 | 1 << 7 | 1 << 11 | 1 << 15))  # ... and Accept
 _BYTES = (bytes, bytearray, memoryview)
@@ -289,6 +291,8 @@ def _index(p, data):
                 return at
             if number & 1:
                 seen |= _LARGE_CRITICAL
+            elif number == _NO_RESPONSE:
+                seen |= _HAS_NO_RESPONSE
         elif _MIN_LEN[number] <= length <= _MAX_LEN[number] and (delta or _REPEATABLE >> number & 1):
             seen |= 1 << number
         elif number & 1:
@@ -633,9 +637,9 @@ class Message:
             _check("mtype", mtype, 0, 3)
         if mid is not None:
             _check("mid", mid, 0, 65535)
-        if token != b"":
+        if type(token) is not bytes or len(token) > 8:
             self.token = token
-        if payload != b"":
+        if type(payload) is not bytes:
             self.payload = payload
         if uri is not None:
             self.set_request_uri(uri)
@@ -834,6 +838,49 @@ class Message:
         self.opt.uri_path = path
         self.opt.uri_query = query
 
+    def get_request_uri(self):
+        """The URI that a request asks for (RFC 7252 section 6.5), of a response that of its request.
+
+        Host and port come from Uri-Host and Uri-Port, else from remote; a response to a group's request has the
+        responder's address. Raises ValueError if there is neither.
+        """
+        request = self.request if self.code and self.code >= 64 else self
+        if request is None:
+            raise ValueError("the response knows no request")
+        opt = request.opt
+        if opt.proxy_uri:
+            return opt.proxy_uri
+        is_group = request is not self and is_multicast(request.remote)
+        host, port = _host_and_port(self.remote if is_group else request.remote)
+        if opt.uri_host is not None and not is_group:
+            host = _quote(opt.uri_host, _PLAIN)
+        if host is None:
+            raise ValueError("the request has neither Uri-Host nor remote")
+        port = opt.uri_port or port
+        uri = "%s://%s" % (opt.proxy_scheme or "coap", host)
+        if port and port != 5683:
+            uri += ":%d" % port
+        uri += "/" + "/".join([_quote(segment, _PLAIN) for segment in opt.uri_path])
+        query = "&".join([_quote(part, _PLAIN_QUERY) for part in opt.uri_query])
+        return uri + "?" + query if opt.uri_query else uri
+
+    def get_cache_key(self, ignore_options=()):
+        """A hashable that two requests share if one's response may answer the other (RFC 7252 section 5.6).
+
+        It has the code and all options but Observe (RFC 7641 section 2), those that are NoCacheKey, and the numbers
+        in `ignore_options`; of a FETCH the payload, too (RFC 8132 section 2).
+        """
+        options = self.options
+        kept = [pair for pair in options if pair[0] & 0x1E != 0x1C and pair[0] != 6 and pair[0] not in ignore_options]
+        return (self.code, tuple(kept), bytes(self.payload) if self.code == FETCH else b"")
+
+    def __eq__(self, other):
+        """Whether both have the same code, type, message ID, token, options and payload."""
+        if not isinstance(other, Message):
+            return False
+        mine = self.code, self.mtype, self.mid, bytes(self.token), self.options, bytes(self.payload)
+        return mine == (other.code, other.mtype, other.mid, bytes(other.token), other.options, bytes(other.payload))
+
     def __repr__(self):
         """One line for a log: code, type, message ID, token, options by name, length of the payload."""
         p = self.packet
@@ -917,6 +964,34 @@ def _unquote(text):
     return str(out, "utf-8")
 
 
+_PLAIN = b"-._~!$&'()*+,;=:@"  # what a path segment has as it is, besides letters and digits (RFC 3986)
+_PLAIN_QUERY = b"-._~!$'()*+,;=:@/?"
+
+
+def _quote(text, plain):
+    """`text` percent-encoded."""
+    out = ""
+    for b in text.encode():
+        is_plain = 48 <= b < 58 or 65 <= b < 91 or 97 <= b < 123 or b in plain
+        out += chr(b) if is_plain else "%%%02X" % b
+    return out
+
+
+def _host_and_port(remote):
+    """(host as in a URI, port) of an address of a socket or of "host:port"; (None, 0) if that cannot be told."""
+    if isinstance(remote, str):
+        return _split_authority(remote)
+    if isinstance(remote, tuple):
+        return ("[%s]" if ":" in remote[0] else "%s") % remote[0], remote[1]
+    if not isinstance(remote, bytes) or len(remote) < 16:
+        return None, 0
+    if len(remote) == 16:
+        host = ".".join([str(b) for b in remote[4:8]])
+    else:
+        host = "[%s]" % ":".join(["%x" % _uint(remote, at, at + 2) for at in range(8, 24, 2)])
+    return host, _uint(remote, 2, 4)
+
+
 def is_multicast(address):
     """Whether `address`, an address of a socket on any port, is a group's; looks up no name.
 
@@ -983,7 +1058,8 @@ class TransmissionRecord:
     next_event_ms        time of the next retransmission or give-up; None when nothing is due
     transmissions_left   how often it will be sent at most
     response_type        how it was answered first: ACK, RST, CON or NON; None: not yet, or never
-    response             ReceptionRecord of the response or Reset
+    response             ReceptionRecord of the response or Reset that came first
+    responses            a tuple of all of them
     is_unacknowledged    a CON given up without ACK
     error                None, or the exception class it ended with: Timeout, Reset, Rejected, Closed
     """
@@ -999,9 +1075,11 @@ class TransmissionRecord:
         self.timeout_ms = timeout_ms
         self.transmitted_ms = self.last_event_ms = self.next_event_ms = None
         self.response_type = self.response = self.error = None
+        self.responses = ()
         self.is_unacknowledged = False
         self.is_non = packed[0] & 0x30 != 0
-        self.is_request = 0 < packed[1] < 32
+        # a request that wants no response at all (RFC 7967 section 2.1) has ended when it is sent or acknowledged
+        self.is_request = 0 < packed[1] < 32 and message.opt.no_response != 26
         self.transmissions_left = 1 if self.is_non else 1 + tuning.max_retransmit
         self.state = _QUEUED
 
@@ -1144,7 +1222,7 @@ def _path_key(data, start, stop, first_len):
 
 def _link(path, attributes):
     """A link of RFC 6690: `</path>;name=value...`; a str is quoted, True is a name alone, a tuple is a list."""
-    link = "</%s>" % "/".join([_quote(segment) for segment in path])
+    link = "</%s>" % "/".join([_quote(segment, _PLAIN) for segment in path])
     for name in sorted(attributes):
         value = attributes[name]
         if isinstance(value, tuple):
@@ -1153,16 +1231,6 @@ def _link(path, attributes):
         if value is not True:
             link += '="%s"' % value if isinstance(value, str) else "=%d" % value
     return link
-
-
-def _quote(text):
-    """`text` percent-encoded for a path segment (RFC 3986: unreserved, sub-delims, ":" and "@" stay)."""
-    keep = b"-._~!$&'()*+,;=:@"
-    out = ""
-    for b in text.encode():
-        is_plain = 48 <= b < 58 or 65 <= b < 91 or 97 <= b < 123 or b in keep
-        out += chr(b) if is_plain else "%%%02X" % b
-    return out
 
 
 def _matches(link, query):
@@ -1213,7 +1281,7 @@ class Engine:
         self.random = random
         self.tuning = tuning or Tuning()
         self.datagram_len = datagram_len
-        self.log = None
+        self.log = self.on_end = None
         self.received = None  # the ReceptionRecord of the latest receive, if it is for the application
         self.peer = None  # where the datagram that due() returned goes
         self.next_event_reason = None
@@ -1321,6 +1389,8 @@ class Engine:
         if is_too_large:
             return self._refuse(p, REQUEST_ENTITY_TOO_LARGE, -1)
         reply = self._receive_request(p, peer, now_ms)
+        if p[_SEEN] & _HAS_NO_RESPONSE and reply is not None and reply[1]:
+            reply = self._suppress(p, reply)
         return None if is_multicast and reply is not None and not 64 <= reply[1] < 128 else reply
 
     def _receive_request(self, p, peer, now_ms):
@@ -1389,6 +1459,13 @@ class Engine:
         """The Content-Format that Accept asks for."""
         at = _find(p, _ACCEPT)
         return _uint(p[_DATA], at, p[_STOP])
+
+    def _suppress(self, p, reply):
+        """The empty ACK or nothing in the place of a reply of a class that No-Response does not want."""
+        at = _find(p, _NO_RESPONSE)
+        if at < 0 or p[_STOP] - at > 1 or not _uint(p[_DATA], at, p[_STOP]) >> (reply[1] >> 5) - 1 & 1:
+            return reply
+        return self._empty(ACK, p[_MID]) if p[_MTYPE] == CON else None
 
     def _find_kept(self, mid, peer, now_ms):
         """The slot of a message that is kept, or -1."""
@@ -1655,6 +1732,7 @@ class Engine:
         if record.response_type is None:
             record.response_type = p[_MTYPE]
         self.received = record.response = ReceptionRecord(self, message, peer, record)
+        record.responses += (record.response,)
         self.end(record, None)
 
     # -- sending
@@ -1720,6 +1798,8 @@ class Engine:
                 record.state = _ENDED
                 record.next_event_ms = None
                 record.error = error
+                if self.on_end:
+                    self.on_end(record)
 
     def due(self, now_ms):
         """The next datagram to send at `now_ms`, to the address in `peer`; None when there is no more."""
@@ -1781,7 +1861,7 @@ class Engine:
                 outstanding = 0
                 for other in self._open:
                     outstanding += other.state == _SENT and other.remote == record.remote
-                if outstanding < record.tuning.nstart:
+                if outstanding < record.tuning.nstart or record.is_non and not record.is_request:
                     return record
         return None
 
