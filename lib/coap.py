@@ -142,7 +142,7 @@ _MAX_KNOWN = const(28)  # options up to here have a bit in _SEEN and a place in 
 _MALFORMED_CRITICAL = const(1)  # bit 0: a critical option with a bad length, or repeated where it must not be
 _HAS_NO_RESPONSE = const(1 << 2)  # bit 2: No-Response; option 2 is not assigned
 _LARGE_CRITICAL = const(1 << 29)  # bit 29: a critical option above 28
-# Critical options this file understands: If-Match, Uri-Host, If-None-Match, Uri-Port, Uri-Path, Uri-Query, Accept
+# Critical options understood in requests: Uri-Host, Uri-Port, Uri-Path, Uri-Query, Accept
 _UNDERSTOOD = const(1 << 3 | 1 << 7 | 1 << 11 | 1 << 15 | 1 << 17)
 _CRITICAL = const(0x2AAAAAAB)  # the odd numbers, RFC 7252 section 5.4.6, and bits 0 and 29
 _REFUSED = const(0x2AAAAAAB & ~(1 << 3 | 1 << 7 | 1 << 11 | 1 << 15 | 1 << 17))
@@ -629,7 +629,7 @@ class Message:
     ):
         self.packet = [
             bytearray(), 0, 0, code, mtype, mid, token, payload, 0, 0, 0, 0, 0, 0, 0, remote, None, transport_tuning,
-            buffer and (buffer, len(buffer)),
+            None if buffer is None else (buffer, len(buffer)),
         ]  # fmt: skip
         if code is not None:
             _check("code", code, 0, 255)
@@ -771,7 +771,7 @@ class Message:
         Raises ValueError if code, mtype or mid is missing, or if the buffer is too small.
         """
         kept = self.packet[_BUFFER]
-        if kept:
+        if kept is not None:
             needed_len = _packed_len(self.packet, self.token)
             if needed_len > kept[1]:
                 raise ValueError("the message needs %d bytes, its buffer has %d" % (needed_len, kept[1]))
@@ -800,6 +800,7 @@ class Message:
         p[_BUFFER] = None
         if not p[_START]:
             p[_DATA] = bytearray(p[_DATA])
+            p[_PAYLOAD] = bytes(p[_PAYLOAD])
             if p[_TOKEN] is None:  # the response of a handler: the request it hangs on will be used again
                 p[_TOKEN] = self.token
                 p[_REQUEST] = None
@@ -825,8 +826,11 @@ class Message:
         scheme = scheme.lower()
         if not mark or "#" in uri or "/" in scheme or "?" in scheme or not scheme[:1].isalpha():
             raise ValueError("write coap://host[:port]/path?query without fragment, not %r" % uri)
-        if scheme != "coap" and scheme != "coaps":
-            self.replace_option(_PROXY_URI, uri)
+        opt = self.opt
+        is_proxied = scheme != "coap" and scheme != "coaps"
+        opt.proxy_uri = uri if is_proxied else None
+        opt.proxy_scheme = opt.uri_host = opt.uri_port = opt.uri_path = opt.uri_query = None
+        if is_proxied:
             return
         rest, mark, query = rest.partition("?")
         authority, _, path = rest.partition("/")
@@ -834,9 +838,9 @@ class Message:
         path = _split_path(path) if path else ()
         query = [_unquote(part) for part in query.split("&")] if mark else ()
         self.remote = "%s:%d" % (host, port or (5684 if scheme == "coaps" else 5683))
-        self.opt.uri_host = _unquote(host) if set_uri_host and not _is_ip_literal(host) else None
-        self.opt.uri_path = path
-        self.opt.uri_query = query
+        opt.uri_host = _unquote(host) if set_uri_host and not _is_ip_literal(host) else None
+        opt.uri_path = path
+        opt.uri_query = query
 
     def get_request_uri(self):
         """The URI that a request asks for (RFC 7252 section 6.5), of a response that of its request.
@@ -922,17 +926,21 @@ def _split_authority(authority):
     if not mark or "]" in port:
         host, port = authority, ""
     name = host[1:-1] if host[:1] == "[" and host[-1:] == "]" else host.replace(":", "[")
-    if not name or "[" in name or "]" in name or "@" in name or port and not port.isdigit():
+    if not name or "[" in name or "]" in name or "@" in name or port and not _is_digits(port):
         raise ValueError("a host is name[:port] or [IPv6][:port], not %r" % authority)
     if port:
         _check("a port", int(port), 1, 65535)
     return host.lower(), int(port or 0)
 
 
+def _is_digits(text):
+    return text.isdigit() and len(text) == len(text.encode())  # CPython has other scripts' digits, too
+
+
 def _is_ip_literal(host):
     """Whether `host` is [IPv6] or four numbers up to 255."""
     parts = host.split(".")
-    return host[0] == "[" or len(parts) == 4 and all([part.isdigit() and int(part) < 256 for part in parts])
+    return host[0] == "[" or len(parts) == 4 and all([_is_digits(part) and int(part) < 256 for part in parts])
 
 
 def _split_path(path):
@@ -1138,15 +1146,15 @@ class ReceptionRecord:
         if self.has_responded:
             raise ValueError("the request was answered")
         response = code if isinstance(code, Message) else Message(code, payload=payload, **options)
-        self.has_responded = True
         request = self.message
         if request.mtype == CON and self.is_acknowledged:
             self.endpoint.enqueue(response, self.remote, CON, request.token, None)
-            return
-        packed = bytearray(4)
-        mtype, mid = (ACK, self.mid) if request.mtype == CON else (NON, self.endpoint.reply_mid())
-        _write(response.packet, packed, mtype, mid, request.token)
-        self.endpoint.answer(self, packed)
+        else:
+            packed = bytearray(4)
+            mtype, mid = (ACK, self.mid) if request.mtype == CON else (NON, self.endpoint.reply_mid())
+            _write(response.packet, packed, mtype, mid, request.token)
+            self.endpoint.answer(self, packed)
+        self.has_responded = True
 
 
 def _host(peer):
@@ -1228,22 +1236,31 @@ def _link(path, attributes):
         if isinstance(value, tuple):
             value = " ".join([str(item) for item in value])
         link += ";" + name.rstrip("_")
-        if value is not True:
-            link += '="%s"' % value if isinstance(value, str) else "=%d" % value
+        if isinstance(value, str):
+            if '"' in value:
+                raise ValueError("a link's attribute cannot have quotes: " + value)
+            link += '="%s"' % value
+        elif value is not True:
+            link += "=%d" % value
     return link
 
 
 def _matches(link, query):
     """Whether `link` passes the filter `name=value` or `name=prefix*` (RFC 6690 section 4.1)."""
     name, _, wanted = query.partition("=")
-    if name == "href":
-        values = [link[1 : link.index(">")]]
-    else:
-        _, mark, value = link.partition(";" + name)
-        if not mark or value[:1] not in ("=", ";", ""):
-            return False
-        value = value[1:].partition('"')[2].partition('"')[0] if value[1:2] == '"' else value[1:].partition(";")[0]
-        values = value.split(" ") + [value]
+    target, _, rest = link[1:].partition(">")
+    values = [target] if name == "href" else []
+    while rest:
+        rest = rest[1:]
+        attribute = rest.partition(";")[0]
+        if '="' in attribute:
+            key, _, rest = rest.partition('="')
+            value, _, rest = rest.partition('"')
+        else:
+            key, _, value = attribute.partition("=")
+            rest = rest[len(attribute) :]
+        if key == name:
+            values = value.split(" ") + [value]
     for value in values:
         if value == wanted or wanted[-1:] == "*" and value.startswith(wanted[:-1]):
             return True
@@ -1253,6 +1270,7 @@ def _matches(link, query):
 # ---- protocol engine ----
 
 _REPLY_LEN = const(32)  # a reply up to this length is kept in its slot
+_FAR_MS = const(1 << 28)  # 3 days: much further apart, ticks cannot be compared
 _RETRY_S = const(60)  # Max-Age of a refusal because a table is full
 _PRESET = bytes((0, CONTENT, CREATED, CHANGED, DELETED, CONTENT, CHANGED, CHANGED))  # code by method
 
@@ -1278,6 +1296,9 @@ class Engine:
         pending=4,
         datagram_len=1152
     ):
+        _check("transmissions", transmissions, 1, 4096)
+        _check("recent", recent, 1, 4096)
+        _check("datagram_len", datagram_len, 64, 65507)
         self.random = random
         self.tuning = tuning or Tuning()
         self.datagram_len = datagram_len
@@ -1384,10 +1405,12 @@ class Engine:
         is_request = p[_MTYPE] <= NON and 0 < p[_CODE] < 32
         if is_multicast and (p[_MTYPE] == CON or not is_request or is_too_large):
             return None
-        if not is_request:
-            return None if is_too_large else self._receive_other(p, peer, now_ms)
         if is_too_large:
-            return self._refuse(p, REQUEST_ENTITY_TOO_LARGE, -1)
+            if is_request:
+                return self._refuse(p, REQUEST_ENTITY_TOO_LARGE, -1)
+            return self._empty(RST, p[_MID]) if p[_MTYPE] == CON else None
+        if not is_request:
+            return self._receive_other(p, peer, now_ms)
         reply = self._receive_request(p, peer, now_ms)
         if p[_SEEN] & _HAS_NO_RESPONSE and reply is not None and reply[1]:
             reply = self._suppress(p, reply)
@@ -1759,18 +1782,13 @@ class Engine:
             raise ValueError("a group takes NON only (RFC 7252 section 8.1)")
         if mtype > NON or code is None or not code and (mtype == NON or _packed_len(message.packet, token) > 4):
             raise ValueError("send takes requests, responses and the empty CON; for ACK and RST see ReceptionRecord")
-        if code >= 64:
-            self._keep_promise(peer, token)
-        elif code and not token:
-            token = self.random(8)
-        return self.enqueue(message, peer, mtype, token, timeout_ms)
-
-    def _keep_promise(self, peer, token):
-        """Take the request that a separate response answers off the list."""
+        if code < 64:
+            return self.enqueue(message, peer, mtype, token or (self.random(8) if code else b""), timeout_ms)
         for entry in self._pending:
             if entry[1] == token and entry[0] == peer:
+                record = self.enqueue(message, peer, mtype, token, timeout_ms)
                 self._pending.remove(entry)
-                return
+                return record
         raise ValueError("no request with this remote and token awaits a response")
 
     def enqueue(self, message, peer, mtype, token, timeout_ms):
@@ -1867,23 +1885,25 @@ class Engine:
 
     def _sweep(self, now_ms):
         """Forget what is too old, and note when the next will be."""
-        soonest_ms = None
+        soonest_ms = _FAR_MS
         for slot in range(len(self._mids)):
             if self._mids[slot] >= 0:
                 left_ms = ticks_diff(self._until_ms[slot], now_ms)
                 if left_ms <= 0:
                     self._free(slot)
-                elif soonest_ms is None or left_ms < soonest_ms:
-                    soonest_ms = left_ms
+                else:
+                    soonest_ms = min(soonest_ms, left_ms)
         for block in range(16):
             if self._mids_free_ms[block] is not None:
                 left_ms = ticks_diff(self._mids_free_ms[block], now_ms)
                 if left_ms <= 0:
                     self._mids_free_ms[block] = None
-                elif soonest_ms is None or left_ms < soonest_ms:
-                    soonest_ms = left_ms
+                else:
+                    soonest_ms = min(soonest_ms, left_ms)
         self._pending = [entry for entry in self._pending if ticks_diff(entry[3], now_ms) > 0]
-        self._sweep_ms = None if soonest_ms is None else ticks_add(now_ms, soonest_ms)
+        for entry in self._pending:
+            soonest_ms = min(soonest_ms, ticks_diff(entry[3], now_ms))
+        self._sweep_ms = None if soonest_ms == _FAR_MS else ticks_add(now_ms, soonest_ms)
 
     def next_ms(self, now_ms):
         """Milliseconds until `due` has something to do, None if nothing is to come; next_event_reason says what."""
@@ -1907,7 +1927,6 @@ class Engine:
 _ON_CPYTHON = sys.implementation.name == "cpython"
 _BURST = const(16)  # datagrams that one process() handles at most
 _ASK_MS = const(10)  # how often a transport is asked that cannot be polled
-_LONGEST_WAIT_MS = const(1 << 28)  # 3 days: further apart, ticks cannot be compared
 _REOPEN_MS = const(1000)
 _HELD = const(8)  # records that wait for process() while request() blocks
 
@@ -1942,7 +1961,7 @@ class Endpoint(Engine):
       recent         16    duplicates of GET and FETCH known; an older one is executed again
       kept           32    duplicates of other methods, known for 247 s; full: 5.03, to a NON silence
       kept_per_host  8     of them for one address; more: its oldest is forgotten
-      pending        4     responses promised by LATER; more: 5.00
+      pending        4     responses promised by LATER; more: 5.03
       datagram_len   1152  longest datagram in bytes; a longer request is answered 4.13
       tuning               Tuning of all messages that have none of their own
 
@@ -2041,7 +2060,7 @@ class Endpoint(Engine):
         if self._held:
             return self._held.pop(0)
         begin_ms = now_ms = ticks_ms()
-        wait_ms = _LONGEST_WAIT_MS if timeout_ms is None else timeout_ms
+        wait_ms = _FAR_MS if timeout_ms is None else timeout_ms
         left = _BURST
         while True:
             if self._turn(now_ms, wait_ms):
@@ -2059,7 +2078,10 @@ class Endpoint(Engine):
                     wait_ms = 0
 
     def _turn(self, now_ms, wait_ms):
-        """Send what is due, wait for one datagram at most until the next event, handle it; whether one came."""
+        """Send what is due, wait until the next event at most for a datagram, handle it; whether one came.
+
+        Of several sockets that can be read each gets its turn, unless one has something for the application.
+        """
         if self._open or self._queue or self._answers or self._sweep_ms is not None:
             packed = self.due(now_ms)
             while packed is not None:
@@ -2075,13 +2097,20 @@ class Endpoint(Engine):
             wait_ms = min(wait_ms, _ASK_MS)
         if not self._polled:
             _sleep_ms(wait_ms)
-        elif _ON_CPYTHON:
-            for sock in select.select(self._polled, (), (), wait_ms / 1000)[0]:
-                return self._receive_from(sock)
-        else:
-            for ready in self._poller.ipoll(wait_ms):
-                return self._receive_from(ready[0])
-        return False
+            return False
+        has_come = False
+        for ready in self._wait(wait_ms):
+            if self._receive_from(ready if _ON_CPYTHON else ready[0]):
+                has_come = True
+                if self.received is not None:
+                    break
+        return has_come
+
+    def _wait(self, wait_ms):
+        """The sockets that can be read, at the latest after `wait_ms`; on MicroPython as tuples that begin with it."""
+        if _ON_CPYTHON:
+            return select.select(self._polled, (), (), wait_ms / 1000)[0]
+        return self._poller.ipoll(wait_ms)
 
     def _receive_from(self, sock):
         """Read one datagram, handle it and answer; whether there was one."""
@@ -2148,7 +2177,7 @@ class Endpoint(Engine):
         record = self.send(Message(method, uri=uri, payload=payload, **options), None, timeout_ms)
         try:
             while not record.is_done():
-                if self._turn(ticks_ms(), _LONGEST_WAIT_MS) and self.received is not None:
+                if self._turn(ticks_ms(), _FAR_MS) and self.received is not None:
                     if self.received.pertains_to is not record:
                         self._hold(self.received)
         finally:

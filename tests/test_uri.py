@@ -159,6 +159,15 @@ def test_uri_when_of_another_scheme_then_whole_in_proxy_uri():
         check.eq((message.options, message.remote), (((35, uri),), "proxy:5683"))
 
 
+def test_uri_when_it_replaces_one_of_another_scheme_then_no_mixture():
+    """RFC 7252 section 5.10.2: a request with Proxy-Uri has no Uri-Host, Uri-Path or Uri-Query."""
+    message = Message(GET, uri="coap://h/a?q", accept=50)
+    message.set_request_uri("http://example.com/b")
+    check.eq(message.options, ((17, 50), (35, "http://example.com/b")))
+    message.set_request_uri("coap://h/a")
+    check.eq(message.options, ((3, "h"), (11, "a"), (17, 50)))
+
+
 REFUSED = (
     "", "t", "/t", "host/t", "//host/t", "coap:", "coap:t", "coap:/t", "mailto:a@b",
     "coap://", "coap:///t", "coap://:5683/t", "coap://?q",
@@ -200,6 +209,11 @@ def test_uri_when_brackets_are_not_closed_then_valueerror():
 def test_uri_when_port_is_0_then_valueerror():
     """RFC 7252 section 6.1: an explicit port is not replaced by the default one."""
     check.eq(refused_wrongly(("coap://h:0/t", "coap://[::1]:00000")), [], "taken")
+
+
+def test_uri_when_digits_are_not_ascii_then_valueerror():
+    """RFC 3986 section 3.2.3: a port has the digits 0 to 9, not all that Unicode calls a digit."""
+    check.eq(refused_wrongly(("coap://h:\u0663/t", "coap://h:8\u00b2/t")), [], "taken")
 
 
 def test_uri_when_percent_is_followed_by_sign_or_space_then_valueerror():
