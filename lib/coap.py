@@ -337,9 +337,8 @@ def _kind(number):
     return _LARGE[at + 2] if at >= 0 else _ANY
 
 
-def _fits(number, length):
-    """Whether a value of option `number` may have `length` bytes."""
-    kind = _kind(number)
+def _fits(number, kind, length):
+    """Whether a value of option `number` of this format may have `length` bytes."""
     if kind == _ANY:
         return length <= 65804
     if number == _PROXY_URI:
@@ -360,7 +359,9 @@ def _large_at(number):
 
 def _read_value(p, start):
     """The value under the cursor of `p`, by its format; raises FormatError if it is text and not UTF-8."""
-    kind = _kind(p[_NUMBER]) if _fits(p[_NUMBER], p[_STOP] - start) else _ANY
+    kind = _kind(p[_NUMBER])
+    if not _fits(p[_NUMBER], kind, p[_STOP] - start):
+        kind = _ANY
     if kind == _UINT:
         return _uint(p[_DATA], start, p[_STOP])
     if kind == _EMPTY:
@@ -386,7 +387,7 @@ def _encode_value(number, value):
         value = _uint_bytes(value)
     elif not isinstance(value, _BYTES):
         raise TypeError("option %d cannot be %r" % (number, value))
-    if not _fits(number, len(value)):
+    if not _fits(number, kind, len(value)):
         raise ValueError("option %d cannot have %d bytes" % (number, len(value)))
     return value
 
@@ -440,22 +441,25 @@ def _payload(p):
 
 def _own(p):
     """Give the options of a received packet a buffer of their own, to be changed."""
-    if p[_START]:
-        p[_TOKEN] = _token(p)
-        p[_PAYLOAD] = _payload(p)
-        p[_DATA] = bytearray(p[_DATA][p[_START] : p[_END]])
-        p[_START] = 0
-        p[_LAST] = 65536  # unknown: the first option added goes the long way
+    p[_TOKEN] = _token(p)
+    p[_PAYLOAD] = _payload(p)
+    p[_DATA] = bytearray(p[_DATA][p[_START] : p[_END]])
+    p[_START] = 0
+    p[_LAST] = 65536  # unknown: the first option added goes the long way
 
 
 def _add(p, number, value):
     """Add an option, its `value` encoded, to `p` behind those of the same number."""
-    _own(p)
+    if p[_START]:
+        _own(p)
     data = p[_DATA]
-    at = p[_NUMBER] = before = 0
     if number >= p[_LAST]:
-        at = len(data)
-        before = p[_LAST]
+        _put_header(data, number - p[_LAST], len(value))
+        data[len(data) :] = value
+        p[_LAST] = number
+        p[_END] = len(data)
+        return
+    at = p[_NUMBER] = before = 0
     while at < len(data):
         start = _step(p, at)
         if p[_NUMBER] > number:  # this one goes behind, its header counts from the new one
@@ -464,19 +468,20 @@ def _add(p, number, value):
             piece += value
             _put_header(piece, p[_NUMBER] - number, p[_STOP] - start)
             data[at:start] = piece
-            break
+            p[_END] = len(data)
+            return
         before = p[_NUMBER]
         at = p[_STOP]
-    else:
-        _put_header(data, number - before, len(value))
-        data[len(data) :] = value
-        p[_LAST] = number
-    p[_END] = len(data)
+    p[_LAST] = before  # so it was unknown, and is not above the new one
+    _add(p, number, value)
 
 
 def _remove(p, number):
     """Remove all options `number` from `p`."""
-    _own(p)
+    if p[_START]:
+        _own(p)
+    if number > p[_LAST]:
+        return
     data = p[_DATA]
     at = first = p[_NUMBER] = before = 0
     while at < len(data):
@@ -494,6 +499,16 @@ def _remove(p, number):
         data[first:] = b""
         p[_LAST] = before
     p[_END] = len(data)
+
+
+def _replace(p, number, values):
+    """Put `values` in the place of all options `number` in `p`; not half of them if one cannot be encoded."""
+    encoded = []
+    for value in values:
+        encoded.append(_encode_value(number, value))
+    _remove(p, number)
+    for value in encoded:
+        _add(p, number, value)
 
 
 def _packed_len(p, token):
@@ -579,13 +594,17 @@ class Options:
 
     def __setattr__(self, name, value):
         number = _option_number(name)
+        p = self.message.packet
         if value is None or value is False:
-            value = ()
+            _remove(p, number)
         elif not _is_repeatable(number, name):
-            value = (value,)
+            value = _encode_value(number, value)
+            _remove(p, number)
+            _add(p, number, value)
         elif isinstance(value, (str, bytes)):
             raise TypeError("%s takes a tuple of values" % name)
-        self.message.replace_option(number, *value)
+        else:
+            _replace(p, number, value)
 
 
 class Message:
@@ -643,10 +662,12 @@ class Message:
             self.payload = payload
         if uri is not None:
             self.set_request_uri(uri)
-        for name in options:
-            if name not in _NAMES:
-                raise TypeError("a message has no field or option named " + name)
-            setattr(self.opt, name, options[name])
+        if options:
+            opt = Options(self)
+            for name in options:
+                if name not in _NAMES:
+                    raise TypeError("a message has no field or option named " + name)
+                setattr(opt, name, options[name])
 
     code = _field("code", _CODE, 255)
     mtype = _field("mtype", _MTYPE, 3)
@@ -668,7 +689,8 @@ class Message:
         if not isinstance(value, _BYTES):
             raise TypeError("a token is bytes, not %r" % (value,))
         _check("a token's length", len(value), 0, 8)
-        _own(self.packet)
+        if self.packet[_START]:
+            _own(self.packet)
         self.packet[_TOKEN] = value
 
     @property
@@ -711,7 +733,7 @@ class Message:
         values = []
         at = _find(p, number)
         while at >= 0:
-            if _fits(number, p[_STOP] - at):
+            if _fits(number, _kind(number), p[_STOP] - at):
                 values.append(_read_value(p, at))
             at = p[_STOP]
             if at >= p[_END] or p[_DATA][at] >> 4:
@@ -730,11 +752,7 @@ class Message:
 
     def replace_option(self, number, *values):
         """Put `values` in the place of all values of option `number`; returns self."""
-        values = [_encode_value(number, value) for value in values]
-        if self.packet[_END]:
-            _remove(self.packet, number)
-        for value in values:
-            _add(self.packet, number, value)
+        _replace(self.packet, number, values)
         return self
 
     def delete_option(self, number):
@@ -745,7 +763,8 @@ class Message:
     def clear(self):
         """Make it a message without options, token and payload that keeps its buffers; returns self."""
         p = self.packet
-        _own(p)
+        if p[_START]:
+            _own(p)
         p[_DATA][:] = b""
         p[_END] = p[_LAST] = 0
         p[_TOKEN] = p[_PAYLOAD] = b""
@@ -789,7 +808,7 @@ class Message:
         p = self.packet
         if p[_CODE] is None or p[_MTYPE] is None or p[_MID] is None:
             raise ValueError("a message to encode needs code, mtype and mid")
-        token = self.token
+        token = self.token if p[_TOKEN] is None else p[_TOKEN]
         if not p[_CODE] and _packed_len(p, token) > 4:
             raise ValueError("an empty message has no token, options or payload")
         _write(p, buffer, p[_MTYPE], p[_MID], token)

@@ -239,7 +239,7 @@ def main():
     print("%-58s %6s  %6s    %-6s  %s" % ("ratio", "median", "least", "most", "must"))
     show("MicroPython, server: CPU per GET / bare echo", [r[1] / r[0] for r in rounds], "<= 3.2")
     show("CPython, server: CPU per GET / bare echo", [r[3] / r[2] for r in rounds], "")
-    names = ("index / aiocoap's decode", "write / aiocoap's encode", "decode and read / aiocoap", "build / aiocoap")
+    names = ("index / aiocoap's decode", "write / aiocoap's build", "decode and read / aiocoap", "build / aiocoap")
     musts = ((">= 6", ">= 7", ">= 2", ">= 1.5"), (">= 8", ">= 5", "", ""))
     for place, (interpreter, column) in enumerate((("MicroPython", 4), ("CPython", 5))):
         for row in range(4):

@@ -27,6 +27,7 @@ HOST = "127.0.0.1"
 START_TIMEOUT_S = 10
 ANSWER_TIMEOUT_MS = 5000
 STOP_TIMEOUT_S = 3
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 CODE_NAMES = {getattr(coap, name): name for name in dir(coap) if name.isupper() and name[0] != "_"}
@@ -46,8 +47,9 @@ class DemoError(Exception):
     """The demonstration cannot go on; the text says why."""
 
 
-def end_with_parent():
-    """Runs in the server before it starts: it is to end even when this program is killed."""
+def prepare_process():
+    """Runs in the server's process before it starts: it is to end even when this program is killed."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -56,37 +58,46 @@ class Server:
     """Context manager: the sensor server on MicroPython, as a process that ends with it.
 
     port: the UDP port on 127.0.0.1. `lines` is the queue of the lines it prints, None when it has ended.
-    Raises DemoError when it does not start; the text is what it said.
+    Entering raises DemoError when it does not start; the text is what it said.
     """
 
     def __init__(self, port):
+        self.port = port
+        self.process = None
+        self.lines = queue.Queue()
+
+    def __enter__(self):
+        try:
+            self._start()
+            print(self._first_line(), flush=True)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _start(self):
         micropython = Path(sys.executable).parent / "micropython"
         if not micropython.exists():
             raise DemoError(f"micropython is missing beside {sys.executable}: make venv")
-        self.lines = queue.Queue()
-        self.process = subprocess.Popen(
-            [micropython, ROOT / "ports/unix/main.py", str(port), HOST],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            process_group=0,  # Ctrl-C in the terminal is for this program, which then ends the server
-            preexec_fn=end_with_parent,
-        )
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # or it starts and nobody knows its process
+        try:
+            self.process = subprocess.Popen(
+                [micropython, ROOT / "ports/unix/main.py", str(self.port), HOST],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                process_group=0,  # Ctrl-C in the terminal is for this program, which then ends the server
+                preexec_fn=prepare_process,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self):
         for line in self.process.stdout:
             self.lines.put(line.rstrip())
         self.lines.put(None)
-
-    def __enter__(self):
-        try:
-            print(self._first_line(), flush=True)
-        except BaseException:
-            self.stop()
-            raise
-        return self
 
     def _first_line(self):
         """Returns the line that says that it serves."""
@@ -106,8 +117,10 @@ class Server:
 
     def stop(self):
         """Ends the process, and waits until it has ended."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave it behind
+        if not self.process:
+            return
         self.process.terminate()
         try:
             self.process.wait(STOP_TIMEOUT_S)
@@ -142,7 +155,7 @@ def exchange(client, server, method, uri, payload=b"", **options):
         response = client.request(getattr(coap, method), uri, payload, ANSWER_TIMEOUT_MS, **options)
     except coap.Error as error:
         server.print_news()
-        raise DemoError(f"no answer to {method} {uri}: {error!r}") from None
+        raise DemoError(f"no answer to {method} {uri}: {type(error).__name__}") from None
     took_ms = (time.perf_counter() - begin) * 1000
     asked = "/" + uri.partition("://")[2].partition("/")[2]
     if payload:
