@@ -18,7 +18,8 @@ The file reads from the leaf to the facade: constants, errors, the codec and `Me
 tables of the message layer, resources, the protocol `Engine` (bytes and a time in, bytes and the time of the
 next event out, no I/O), and below the ruler the `Endpoint`, which puts the engine on a socket.
 
-RFC 7252: server and client over UDP, no proxy. RFC 6690: discovery. RFC 8132: FETCH, PATCH, iPATCH.
+RFC 7252: server and client over UDP, no proxy. RFC 6690: discovery. RFC 7967: No-Response. RFC 8132: FETCH, PATCH,
+iPATCH. Times are milliseconds of `ticks_ms`, which wrap: compare them by `ticks_diff`.
 """
 
 import os
@@ -907,7 +908,7 @@ class Message:
     def __repr__(self):
         """One line for a log: code, type, message ID, token, options by name, length of the payload."""
         p = self.packet
-        line = "<Message " + _code_text(p[_CODE])
+        line = "<Message " + code_text(p[_CODE])
         if p[_MTYPE] is not None:
             line += " " + ("CON", "NON", "ACK", "RST")[p[_MTYPE]]
         if p[_MID] is not None:
@@ -926,7 +927,7 @@ class Message:
         return "%s, %d bytes>" % (line, len(self.payload))
 
 
-def _code_text(code):
+def code_text(code):
     """A code as in `2.05 CONTENT` or `GET`."""
     if not code:
         return "EMPTY" if code == 0 else "no code"
@@ -1969,7 +1970,7 @@ class Endpoint(Engine):
 
       port    UDP port to serve, usually 5683; None for a client: any
       host    address to bind, a number: "0.0.0.0" for all (an empty one receives nothing on a Pico W)
-      family  socket.AF_INET (default) or AF_INET6
+      family  socket.AF_INET or AF_INET6; default: as `host`
       sock    a bound socket or a transport to use instead: sendto(data, peer), and recvfrom(n), which returns
               (bytes, peer) or None and never blocks
 
@@ -2003,7 +2004,7 @@ class Endpoint(Engine):
         if sock is None:
             if socket is None:
                 raise ValueError("this firmware has no sockets; give Endpoint a transport: sock=...")
-            self._family = family or socket.AF_INET
+            self._family = family or (socket.AF_INET6 if ":" in host else socket.AF_INET)
             if port is not None:
                 self._bound_to = self.resolve("[%s]:%d" % (host, port))
             sock = self._open_socket()
@@ -2035,11 +2036,10 @@ class Endpoint(Engine):
         if address is None:
             host, port = _split_authority(remote)
             entries = socket.getaddrinfo(host.strip("[]"), port or 5683)  # with more, a Pico W prints a warning
-            address = entries[0][-1]
-            for entry in entries:
-                if entry[0] == self._family:
-                    address = entry[-1]
-                    break
+            fitting = [entry[-1] for entry in entries if entry[0] == self._family]
+            if not fitting and _ON_CPYTHON:
+                raise OSError(remote + " has no address of the socket's family")
+            address = fitting[0] if fitting else entries[0][-1]  # a Pico W calls all of them AF_INET
             if isinstance(address, bytearray):  # the unix port's are not hashable
                 address = bytes(address)
             if len(self._names) >= _HELD:
@@ -2102,10 +2102,13 @@ class Endpoint(Engine):
         Of several sockets that can be read each gets its turn, unless one has something for the application.
         """
         if self._open or self._queue or self._answers or self._sweep_ms is not None:
+            exchanges = len(self._open) + len(self._queue)
             packed = self.due(now_ms)
             while packed is not None:
                 self._send_datagram(packed, self.peer)
                 packed = self.due(now_ms)
+            if len(self._open) + len(self._queue) < exchanges:
+                return False  # one has ended, and somebody may wait for that
             next_ms = self.next_ms(now_ms)
             if next_ms is not None and next_ms < wait_ms:
                 wait_ms = next_ms

@@ -30,8 +30,6 @@ STOP_TIMEOUT_S = 3
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
-CODE_NAMES = {getattr(coap, name): name for name in dir(coap) if name.isupper() and name[0] != "_"}
-
 HINTS = """
 The server stays up until Ctrl-C. In another terminal:
 
@@ -140,11 +138,6 @@ class Server:
         print("        the server prints:", line, flush=True)
 
 
-def status(code):
-    """Returns a response code as in `2.05 CONTENT`."""
-    return f"{code >> 5}.{code & 31:02d} {CODE_NAMES.get(code, '')}"
-
-
 def exchange(client, server, method, uri, payload=b"", **options):
     """Sends a request, prints it and its response in one line, and returns the response.
 
@@ -162,7 +155,7 @@ def exchange(client, server, method, uri, payload=b"", **options):
         asked += " " + payload
     if options.get("accept") == coap.JSON:
         asked += " as JSON"
-    answer = f"{status(response.code):<12} {took_ms:5.1f} ms  {response.payload.decode()}"
+    answer = f"{coap.code_text(response.code):<12} {took_ms:5.1f} ms  {response.payload.decode()}"
     print(f"{method:<4} {asked:<22} -> {answer}".rstrip(), flush=True)
     server.print_news()
     if response.code >= coap.BAD_REQUEST:
@@ -184,7 +177,7 @@ def talk(server, base):
 
 
 def main():
-    """Runs the demonstration; returns the exit code."""
+    """Runs the demonstration; returns the exit code. Raises KeyboardInterrupt at Ctrl-C."""
     parser = argparse.ArgumentParser(description="A sensor server on MicroPython, a client on CPython.")
     parser.add_argument("--once", action="store_true", help="stop after the exchanges")
     parser.add_argument("port", nargs="?", type=int, default=5683, help="UDP port (default: 5683)")
@@ -203,10 +196,10 @@ def main():
     except DemoError as error:
         print(error)
         return 1
-    except KeyboardInterrupt:
-        print("\nstopped")
-        return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\nstopped")

@@ -1,0 +1,108 @@
+"""A sensor and an LED over CoAP: the application, the same on every board.
+
+    import board, sensor_server
+
+    sensor_server.run(board.Board())
+
+    GET      /sensors/temp  the reading, as text or, with Accept, as JSON
+    GET PUT  /led           on or off; PUT takes 1, 0, on, off
+    GET      /info          the state of the board, as JSON
+    GET      /.well-known/core  this list, by coap itself
+
+A board is an object with
+
+    name             what it is, for people
+    temperature()    returns (value, unit, source): 22.5, "C", "the processor's own sensor"
+    is_led_on        whether the LED is lit
+    set_led(is_on)   lights or darkens it
+"""
+
+import gc
+import json
+import sys
+
+import coap
+
+_HOUR_MS = 3600000
+_SWITCH = {b"1": True, b"on": True, b"0": False, b"off": False}
+
+
+class Uptime:
+    """Counts seconds since it was made; not with time.time(), which jumps when a board's clock is set."""
+
+    def __init__(self):
+        self._total_ms = 0
+        self._last_ms = coap.ticks_ms()
+
+    def seconds(self):
+        """Return the seconds; call it every few days at least, for ticks wrap after 12."""
+        now_ms = coap.ticks_ms()
+        self._total_ms += coap.ticks_diff(now_ms, self._last_ms)
+        self._last_ms = now_ms
+        return self._total_ms // 1000
+
+
+_uptime = Uptime()
+
+
+def _interpreter():
+    """As in `micropython 1.29.0`."""
+    return "%s %d.%d.%d" % ((sys.implementation.name,) + tuple(sys.implementation.version[:3]))
+
+
+def describe(board):
+    """Return what /info says of `board`, as a dict."""
+    info = {
+        "board": board.name,
+        "platform": sys.platform,
+        "interpreter": _interpreter(),
+        "version": coap.VERSION,
+        "uptime_s": _uptime.seconds(),
+        "sensor": board.temperature()[2],
+    }
+    if hasattr(gc, "mem_free"):  # CPython does not know
+        info["heap_free_bytes"] = gc.mem_free()
+    return info
+
+
+def build(board, endpoint):
+    """Register the resources of `board` (see the top of this file) on `endpoint`, a coap.Endpoint."""
+    temp = endpoint.resource("sensors/temp", ct=(coap.TEXT, coap.JSON), rt="temperature", if_="sensor")
+    led = endpoint.resource("led", ct=coap.TEXT, rt="light", if_="actuator")
+    info = endpoint.resource("info", ct=coap.JSON, rt="info")
+
+    @temp.get
+    def read_temp(request, response):
+        value, unit, _ = board.temperature()
+        if request.opt.accept == coap.JSON:
+            return '{"value": %.1f, "unit": "%s"}' % (value, unit)
+        return "%.1f %s" % (value, unit)
+
+    @led.get
+    def read_led(request, response):
+        return "on" if board.is_led_on else "off"
+
+    @led.put
+    def switch_led(request, response):
+        is_on = _SWITCH.get(request.payload.strip().lower())
+        if is_on is None:
+            return coap.BAD_REQUEST, "1, 0, on or off"
+        board.set_led(is_on)
+
+    @info.get
+    def read_info(request, response):
+        return json.dumps(describe(board))
+
+
+def run(board, port=5683, host="0.0.0.0"):
+    """Serve `board` on UDP `port` of the address `host` ("0.0.0.0": all); does not return.
+
+    Raises OSError if the port is taken or the address is none of this machine's.
+    """
+    with coap.Endpoint(port, host) as endpoint:
+        endpoint.log = print  # a handler that raised, a datagram that could not be sent
+        build(board, endpoint)
+        print("serving coap://%s:%d/ on %s, %s" % (host, port, board.name, _interpreter()))
+        while True:
+            endpoint.process(_HOUR_MS)
+            _uptime.seconds()
