@@ -107,7 +107,7 @@ JSON = const(50)
 CBOR = const(60)
 
 # What a handler may return besides a response
-LATER = object()  # the response follows: endpoint.send(later), where later = response.copy()
+LATER = object()  # the response follows: endpoint.send(later), where later = response.copy(). Too many: 5.03 goes out
 NO_RESPONSE = object()  # there is none (RFC 7967); a CON is acknowledged all the same
 
 # Options the code below names (RFC 7252 section 12.2)
@@ -1087,29 +1087,37 @@ class TransmissionRecord:
     transmissions_left   how often it will be sent at most
     response_type        how it was answered first: ACK, RST, CON or NON; None: not yet, or never
     response             ReceptionRecord of the response or Reset that came first
-    responses            a tuple of all of them
     is_unacknowledged    a CON given up without ACK
     error                None, or the exception class it ended with: Timeout, Reset, Rejected, Closed
     """
 
-    def __init__(self, endpoint, message, remote, packed, token, tuning, timeout_ms):
+    # Until they are set these lie in the class, which keeps a new record small
+    transmitted_ms = last_event_ms = next_event_ms = wait_ms = None
+    response_type = response = error = None
+    is_unacknowledged = False
+    state = _QUEUED
+
+    def __init__(self, endpoint, message, remote, packed, token, timeout_ms):
         self.endpoint = endpoint
         self.message = message
         self.remote = remote
         self.packed = packed
         self.token = token
         self.mid = message.mid
-        self.tuning = tuning
-        self.timeout_ms = timeout_ms
-        self.transmitted_ms = self.last_event_ms = self.next_event_ms = None
-        self.response_type = self.response = self.error = None
-        self.responses = ()
-        self.is_unacknowledged = False
+        self.timeout_ms = self.tuning().max_transmit_wait_ms if timeout_ms is None else timeout_ms
         self.is_non = packed[0] & 0x30 != 0
         # a request that wants no response at all (RFC 7967 section 2.1) has ended when it is sent or acknowledged
         self.is_request = 0 < packed[1] < 32 and message.opt.no_response != 26
-        self.transmissions_left = 1 if self.is_non else 1 + tuning.max_retransmit
-        self.state = _QUEUED
+        self.transmissions_left = 1 if self.is_non else 1 + self.tuning().max_retransmit
+
+    def tuning(self):
+        """The Tuning of the message, else that of the endpoint."""
+        return self.message.transport_tuning or self.endpoint.tuning
+
+    @property
+    def responses(self):
+        """The ReceptionRecords of all responses."""
+        return () if self.response is None else (self.response,)
 
     def is_done(self):
         """Whether the exchange has ended: with a response or `error`, or sent with nothing to come."""
@@ -1775,7 +1783,6 @@ class Engine:
         if record.response_type is None:
             record.response_type = p[_MTYPE]
         self.received = record.response = ReceptionRecord(self, message, peer, record)
-        record.responses += (record.response,)
         self.end(record, None)
 
     # -- sending
@@ -1820,10 +1827,7 @@ class Engine:
             raise ValueError("the message has %d bytes, datagram_len is %d" % (packed_len, self.datagram_len))
         packed = bytearray(4)
         _write(message.packet, packed, mtype, 0, token)
-        tuning = message.transport_tuning or self.tuning
-        if timeout_ms is None:
-            timeout_ms = tuning.max_transmit_wait_ms
-        record = TransmissionRecord(self, message, peer, packed, token, tuning, timeout_ms)
+        record = TransmissionRecord(self, message, peer, packed, token, timeout_ms)
         self._queue.append(record)
         return record
 
@@ -1870,7 +1874,7 @@ class Engine:
                 record.mid = self._take_mid(now_ms)
             record.packed[2] = record.mid >> 8
             record.packed[3] = record.mid & 255
-            tuning = record.tuning
+            tuning = record.tuning()
             spread_ms = tuning.ack_timeout_ms * (tuning.ack_random_percent - 100) // 100
             record.wait_ms = tuning.ack_timeout_ms + (_uint(self.random(2), 0, 2) * (spread_ms + 1) >> 16)
         else:
@@ -1899,7 +1903,7 @@ class Engine:
                 outstanding = 0
                 for other in self._open:
                     outstanding += other.state == _SENT and other.remote == record.remote
-                if outstanding < record.tuning.nstart or record.is_non and not record.is_request:
+                if outstanding < record.tuning().nstart or record.is_non and not record.is_request:
                     return record
         return None
 
@@ -2001,16 +2005,17 @@ class Endpoint(Engine):
         self._reopened_ms = None
         # An empty datagram makes an ESP32's socket deaf: https://github.com/micropython/micropython-lib/issues/736
         self.reopens_on_empty = sys.platform == "esp32"
-        if sock is None:
-            if socket is None:
-                raise ValueError("this firmware has no sockets; give Endpoint a transport: sock=...")
-            self._family = family or (socket.AF_INET6 if ":" in host else socket.AF_INET)
+        if family is None and socket:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._family = family
+        if sock is not None:
+            self.reopens_on_empty = False
+        elif socket is None:
+            raise ValueError("this firmware has no sockets; give Endpoint a transport: sock=...")
+        else:
             if port is not None:
                 self._bound_to = self.resolve("[%s]:%d" % (host, port))
             sock = self._open_socket()
-        else:
-            self._family = family
-            self.reopens_on_empty = False
         self.socket = sock
         self.register_socket(sock)
 
@@ -2112,6 +2117,9 @@ class Endpoint(Engine):
             next_ms = self.next_ms(now_ms)
             if next_ms is not None and next_ms < wait_ms:
                 wait_ms = next_ms
+        if self.socket is None:
+            self._reopen()
+            wait_ms = min(wait_ms, _REOPEN_MS)
         if self._asked:
             for transport in self._asked:
                 if self._receive_from(transport):
@@ -2154,6 +2162,8 @@ class Endpoint(Engine):
 
     def _send_datagram(self, packed, peer):
         """Send; an error is a lost packet, for which retransmission is there."""
+        if self.socket is None:
+            return
         try:
             self.socket.sendto(packed, peer)
         except (OSError, TypeError, ValueError) as error:  # the latter two for an address the port does not take
@@ -2161,13 +2171,20 @@ class Endpoint(Engine):
                 self.log("not sent", error)
 
     def _reopen(self):
-        """Replace the socket, at most once a second."""
+        """Replace the socket, at most once a second; None until it can be opened."""
         now_ms = ticks_ms()
         if self._reopened_ms is not None and ticks_diff(now_ms, self._reopened_ms) < _REOPEN_MS:
             return
         self._reopened_ms = now_ms
-        self._forget(self.socket)
-        self.socket = self._open_socket()
+        if self.socket is not None:
+            self._forget(self.socket)
+        self.socket = None
+        try:
+            self.socket = self._open_socket()
+        except OSError as error:
+            if self.log:
+                self.log("socket not opened", error)
+            return
         self.register_socket(self.socket)
 
     def _forget(self, sock):
@@ -2196,6 +2213,7 @@ class Endpoint(Engine):
         """
         if self._is_in_handler:
             raise RuntimeError("inside a handler use send, or return LATER")
+        self.acknowledge()
         record = self.send(Message(method, uri=uri, payload=payload, **options), None, timeout_ms)
         try:
             while not record.is_done():
