@@ -1742,7 +1742,7 @@ class Engine:
         if p[_SEEN] & _CRITICAL:
             self.end(record, Rejected)
             return self._empty(RST, mid) if is_con else None
-        self._deliver(record, p, peer, now_ms)
+        self._deliver(record, p, peer, now_ms, None)
         if not is_con:
             return None
         self._keep(mid, peer, now_ms, self._until(now_ms, self.tuning.exchange_lifetime_ms))
@@ -1753,8 +1753,7 @@ class Engine:
         for record in self._open:
             if record.mid == p[_MID] and record.state == _SENT and record.remote == peer:
                 if p[_MTYPE] == RST:
-                    self._deliver(record, p, peer, now_ms)
-                    record.error = Reset
+                    self._deliver(record, p, peer, now_ms, Reset)
                 elif not record.is_non:
                     record.response_type = ACK
                     record.last_event_ms = now_ms
@@ -1775,7 +1774,7 @@ class Engine:
                     return None if is_other else record
         return None
 
-    def _deliver(self, record, p, peer, now_ms):
+    def _deliver(self, record, p, peer, now_ms, error):
         """End the exchange of `record` with the message `p`, which goes to the application."""
         message = _view(list(p))
         message.request = record.message
@@ -1783,7 +1782,7 @@ class Engine:
         if record.response_type is None:
             record.response_type = p[_MTYPE]
         self.received = record.response = ReceptionRecord(self, message, peer, record)
-        self.end(record, None)
+        self.end(record, error)
 
     # -- sending
 
