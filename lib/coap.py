@@ -111,10 +111,15 @@ LATER = object()  # the response follows: endpoint.send(later), where later = re
 NO_RESPONSE = object()  # there is none (RFC 7967); a CON is acknowledged all the same
 
 # Options the code below names (RFC 7252 section 12.2)
+_URI_HOST = const(3)
+_OBSERVE = const(6)
+_URI_PORT = const(7)
 _URI_PATH = const(11)
 _CONTENT_FORMAT = const(12)
+_URI_QUERY = const(15)
 _ACCEPT = const(17)
 _PROXY_URI = const(35)
+_PROXY_SCHEME = const(39)
 _NO_RESPONSE = const(258)  # RFC 7967
 
 # A packet is a list: a datagram, or the options of a message to be sent, and what is known of it. The engine
@@ -138,6 +143,7 @@ _REMOTE = const(15)
 _REQUEST = const(16)
 _TUNING = const(17)
 _BUFFER = const(18)
+_SCHEME = const(19)  # of the URI it was given, None: coap
 
 _MAX_KNOWN = const(28)  # options up to here have a bit in _SEEN and a place in the tables below
 _MALFORMED_CRITICAL = const(1)  # bit 0: a critical option with a bad length, or repeated where it must not be
@@ -593,6 +599,9 @@ class Options:
             return values[0]
         return False if _kind(number) == _EMPTY else None
 
+    def __delattr__(self, name):
+        _remove(self.message.packet, _option_number(name))
+
     def __setattr__(self, name, value):
         number = _option_number(name)
         p = self.message.packet
@@ -649,7 +658,7 @@ class Message:
     ):
         self.packet = [
             bytearray(), 0, 0, code, mtype, mid, token, payload, 0, 0, 0, 0, 0, 0, 0, remote, None, transport_tuning,
-            None if buffer is None else (buffer, len(buffer)),
+            None if buffer is None else (buffer, len(buffer)), None,
         ]  # fmt: skip
         if code is not None:
             _check("code", code, 0, 255)
@@ -774,7 +783,7 @@ class Message:
     @staticmethod
     def decode(data, remote=None):
         """The message in the datagram `data`; raises FormatError if there is none (RFC 7252 section 3)."""
-        message = _view([None] * 19)
+        message = _view([None] * 20)
         message.packet[_REMOTE] = remote
         message.index(data if isinstance(data, bytes) else bytes(data))
         return message
@@ -846,21 +855,25 @@ class Message:
         scheme = scheme.lower()
         if not mark or "#" in uri or "/" in scheme or "?" in scheme or not scheme[:1].isalpha():
             raise ValueError("write coap://host[:port]/path?query without fragment, not %r" % uri)
-        opt = self.opt
-        is_proxied = scheme != "coap" and scheme != "coaps"
-        opt.proxy_uri = uri if is_proxied else None
-        opt.proxy_scheme = opt.uri_host = opt.uri_port = opt.uri_path = opt.uri_query = None
-        if is_proxied:
-            return
-        rest, mark, query = rest.partition("?")
-        authority, _, path = rest.partition("/")
-        host, port = _split_authority(authority)
-        path = _split_path(path) if path else ()
-        query = [_unquote(part) for part in query.split("&")] if mark else ()
-        self.remote = "%s:%d" % (host, port or (5684 if scheme == "coaps" else 5683))
-        opt.uri_host = _unquote(host) if set_uri_host and not _is_ip_literal(host) else None
-        opt.uri_path = path
-        opt.uri_query = query
+        p = self.packet
+        if scheme != "coap" and scheme != "coaps":
+            values = {_PROXY_URI: [_encode_value(_PROXY_URI, uri)]}
+        else:
+            rest, mark, query = rest.partition("?")
+            authority, _, path = rest.partition("/")
+            host, port = _split_authority(authority)
+            values = {
+                _URI_PATH: [_encode_value(_URI_PATH, segment) for segment in _split_path(path)] if path else (),
+                _URI_QUERY: [_encode_value(_URI_QUERY, _unquote(part)) for part in query.split("&")] if mark else (),
+            }
+            if set_uri_host and not _is_ip_literal(host):
+                values[_URI_HOST] = [_encode_value(_URI_HOST, _unquote(host))]
+            p[_REMOTE] = "%s:%d" % (host, port or _default_port(scheme))
+            p[_SCHEME] = scheme
+        for number in (_URI_HOST, _URI_PORT, _URI_PATH, _URI_QUERY, _PROXY_URI, _PROXY_SCHEME):
+            _remove(p, number)
+            for value in values.get(number, ()):
+                _add(p, number, value)
 
     def get_request_uri(self):
         """The URI that a request asks for (RFC 7252 section 6.5), of a response that of its request.
@@ -877,12 +890,13 @@ class Message:
         is_group = request is not self and is_multicast(request.remote)
         host, port = _host_and_port(self.remote if is_group else request.remote)
         if opt.uri_host is not None and not is_group:
-            host = _quote(opt.uri_host, _PLAIN)
+            host = opt.uri_host if _is_ip_literal(opt.uri_host) else _quote(opt.uri_host, _PLAIN[:-2])
         if host is None:
             raise ValueError("the request has neither Uri-Host nor remote")
         port = opt.uri_port or port
-        uri = "%s://%s" % (opt.proxy_scheme or "coap", host)
-        if port and port != 5683:
+        scheme = opt.proxy_scheme or request.packet[_SCHEME] or "coap"
+        uri = "%s://%s" % (scheme, host)
+        if port and port != _default_port(scheme):
             uri += ":%d" % port
         uri += "/" + "/".join([_quote(segment, _PLAIN) for segment in opt.uri_path])
         query = "&".join([_quote(part, _PLAIN_QUERY) for part in opt.uri_query])
@@ -894,16 +908,30 @@ class Message:
         It has the code and all options but Observe (RFC 7641 section 2), those that are NoCacheKey, and the numbers
         in `ignore_options`; of a FETCH the payload, too (RFC 8132 section 2).
         """
-        options = self.options
-        kept = [pair for pair in options if pair[0] & 0x1E != 0x1C and pair[0] != 6 and pair[0] not in ignore_options]
-        return (self.code, tuple(kept), bytes(self.payload) if self.code == FETCH else b"")
+        p = self.packet
+        key = [self.code, bytes(self.payload) if self.code == FETCH else b""]
+        at = p[_START]
+        p[_NUMBER] = 0
+        while at < p[_END]:
+            at = _step(p, at)
+            number = p[_NUMBER]
+            if number & 0x1E != 0x1C and number != _OBSERVE and number not in ignore_options:
+                key.append((number, bytes(p[_DATA][at : p[_STOP]])))
+            at = p[_STOP]
+        return tuple(key)
 
     def __eq__(self, other):
         """Whether both have the same code, type, message ID, token, options and payload."""
         if not isinstance(other, Message):
             return False
-        mine = self.code, self.mtype, self.mid, bytes(self.token), self.options, bytes(self.payload)
-        return mine == (other.code, other.mtype, other.mid, bytes(other.token), other.options, bytes(other.payload))
+        p = self.packet
+        q = other.packet
+        return (
+            p[_CODE : _MID + 1] == q[_CODE : _MID + 1]
+            and p[_DATA][p[_START] : p[_END]] == q[_DATA][q[_START] : q[_END]]
+            and self.token == other.token
+            and self.payload == other.payload
+        )
 
     def __repr__(self):
         """One line for a log: code, type, message ID, token, options by name, length of the payload."""
@@ -992,6 +1020,11 @@ def _unquote(text):
     return str(out, "utf-8")
 
 
+def _default_port(scheme):
+    """The port that a URI of this scheme need not name."""
+    return {"coaps": 5684, "http": 80, "https": 443}.get(scheme, 5683)
+
+
 _PLAIN = b"-._~!$&'()*+,;=:@"  # what a path segment has as it is, besides letters and digits (RFC 3986)
 _PLAIN_QUERY = b"-._~!$'()*+,;=:@/?"
 
@@ -1025,12 +1058,12 @@ def is_multicast(address):
 
     A tuple is (host, port, ...), bytes are the unix port's sockaddr; anything else, a str too, is no group.
     """
-    if isinstance(address, tuple):
-        host = address[0]
+    host = address[0] if isinstance(address, tuple) and address else None
+    if isinstance(host, str):
         if ":" in host:
             return host[:2].lower() == "ff"
         first = host.split(".")[0]
-        return first.isdigit() and 224 <= int(first) <= 239
+        return _is_digits(first) and 224 <= int(first) <= 239
     if isinstance(address, _BYTES):
         return len(address) == 16 and address[4] >> 4 == 14 or len(address) == 28 and address[8] == 255
     return False
@@ -1087,6 +1120,7 @@ class TransmissionRecord:
     transmissions_left   how often it will be sent at most
     response_type        how it was answered first: ACK, RST, CON or NON; None: not yet, or never
     response             ReceptionRecord of the response or Reset that came first
+    responses            a tuple of all of them: several if `remote` is a group
     is_unacknowledged    a CON given up without ACK
     error                None, or the exception class it ended with: Timeout, Reset, Rejected, Closed
     """
@@ -1094,6 +1128,7 @@ class TransmissionRecord:
     # Until they are set these lie in the class, which keeps a new record small
     transmitted_ms = last_event_ms = next_event_ms = wait_ms = None
     response_type = response = error = None
+    responses = ()
     is_unacknowledged = False
     state = _QUEUED
 
@@ -1104,20 +1139,19 @@ class TransmissionRecord:
         self.packed = packed
         self.token = token
         self.mid = message.mid
-        self.timeout_ms = self.tuning().max_transmit_wait_ms if timeout_ms is None else timeout_ms
-        self.is_non = packed[0] & 0x30 != 0
+        self.timeout_ms = self.tuning.max_transmit_wait_ms if timeout_ms is None else timeout_ms
         # a request that wants no response at all (RFC 7967 section 2.1) has ended when it is sent or acknowledged
-        self.is_request = 0 < packed[1] < 32 and message.opt.no_response != 26
-        self.transmissions_left = 1 if self.is_non else 1 + self.tuning().max_retransmit
+        self.is_request = 0 < packed[1] < 32 and (message.opt.no_response or 0) & 26 != 26
+        self.transmissions_left = 1 if self.is_non() else 1 + self.tuning.max_retransmit
 
+    @property
     def tuning(self):
         """The Tuning of the message, else that of the endpoint."""
         return self.message.transport_tuning or self.endpoint.tuning
 
-    @property
-    def responses(self):
-        """The ReceptionRecords of all responses."""
-        return () if self.response is None else (self.response,)
+    def is_non(self):
+        """Whether it goes as a NON."""
+        return self.packed[0] & 0x30 != 0
 
     def is_done(self):
         """Whether the exchange has ended: with a response or `error`, or sent with nothing to come."""
@@ -1161,7 +1195,9 @@ class ReceptionRecord:
             self.endpoint.answer(self, bytes((0x60, 0, self.mid >> 8, self.mid & 255)))
 
     def reset(self):
-        """Answer with a Reset: the message makes no sense here; sent by the next process."""
+        """Answer with a Reset: the message makes no sense here; sent by the next process. Raises ValueError twice."""
+        if self.has_responded:
+            raise ValueError("the message was answered")
         self.has_responded = True
         self.endpoint.answer(self, bytes((0x70, 0, self.mid >> 8, self.mid & 255)))
 
@@ -1175,7 +1211,10 @@ class ReceptionRecord:
             raise ValueError("the request was answered")
         response = code if isinstance(code, Message) else Message(code, payload=payload, **options)
         request = self.message
-        if request.mtype == CON and self.is_acknowledged:
+        if _is_unwanted(request.packet, response.code):
+            if request.mtype == CON and not self.is_acknowledged:
+                self.ack()
+        elif request.mtype == CON and self.is_acknowledged:
             self.endpoint.enqueue(response, self.remote, CON, request.token, None)
         else:
             packed = bytearray(4)
@@ -1183,6 +1222,22 @@ class ReceptionRecord:
             _write(response.packet, packed, mtype, mid, request.token)
             self.endpoint.answer(self, packed)
         self.has_responded = True
+
+
+def _is_unwanted(p, code):
+    """Whether the request `p` wants no response of the class of `code` (RFC 7967 section 2.1)."""
+    if not p[_SEEN] & _HAS_NO_RESPONSE:
+        return False
+    at = _find(p, _NO_RESPONSE)
+    return at >= 0 and p[_STOP] - at <= 1 and _uint(p[_DATA], at, p[_STOP]) >> (code >> 5) - 1 & 1 != 0
+
+
+def _has_answered(record, peer):
+    """Whether a response of `peer` to the group's request `record` is there."""
+    for response in record.responses:
+        if response.remote == peer:
+            return True
+    return False
 
 
 def _host(peer):
@@ -1322,6 +1377,7 @@ class Engine:
         kept=32,
         kept_per_host=8,
         pending=4,
+        group_responses=16,
         datagram_len=1152
     ):
         _check("transmissions", transmissions, 1, 4096)
@@ -1336,11 +1392,11 @@ class Engine:
         self.next_event_reason = None
         self.resources = []
         self._routes = {}  # routing key -> the latest Resource with it
-        self._limits = transmissions, queued, pending
+        self._limits = transmissions, queued, pending, group_responses
         self._open = []  # TransmissionRecords sent and not ended
         self._queue = []  # ... not sent yet
         self._answers = []  # (datagram, peer) that the application gave
-        self._pending = []  # (peer, token, message ID, until_ms) of responses that handlers promised
+        self._pending = []  # (peer, token, message ID, until_ms, No-Response) of what handlers promised
         # Messages received, by slot (RFC 7252 section 4.5). The first `recent` are direct-mapped by message ID and
         # overwritten freely: what may be handled twice. The others are kept until their time.
         slots = recent + kept
@@ -1440,8 +1496,8 @@ class Engine:
         if not is_request:
             return self._receive_other(p, peer, now_ms)
         reply = self._receive_request(p, peer, now_ms)
-        if p[_SEEN] & _HAS_NO_RESPONSE and reply is not None and reply[1]:
-            reply = self._suppress(p, reply)
+        if p[_SEEN] & _HAS_NO_RESPONSE and reply is not None and reply[1] and _is_unwanted(p, reply[1]):
+            reply = self._empty(ACK, p[_MID]) if p[_MTYPE] == CON else None
         return None if is_multicast and reply is not None and not 64 <= reply[1] < 128 else reply
 
     def _receive_request(self, p, peer, now_ms):
@@ -1510,13 +1566,6 @@ class Engine:
         """The Content-Format that Accept asks for."""
         at = _find(p, _ACCEPT)
         return _uint(p[_DATA], at, p[_STOP])
-
-    def _suppress(self, p, reply):
-        """The empty ACK or nothing in the place of a reply of a class that No-Response does not want."""
-        at = _find(p, _NO_RESPONSE)
-        if at < 0 or p[_STOP] - at > 1 or not _uint(p[_DATA], at, p[_STOP]) >> (reply[1] >> 5) - 1 & 1:
-            return reply
-        return self._empty(ACK, p[_MID]) if p[_MTYPE] == CON else None
 
     def _find_kept(self, mid, peer, now_ms):
         """The slot of a message that is kept, or -1."""
@@ -1655,7 +1704,7 @@ class Engine:
         if result is LATER:
             if len(self._pending) >= self._limits[2]:
                 return self._refuse(p, SERVICE_UNAVAILABLE, slot)
-            self._pending.append((p[_REMOTE], _token(p), p[_MID], until_ms))
+            self._pending.append((p[_REMOTE], _token(p), p[_MID], until_ms, self._request.opt.no_response or 0))
         return self._remember(slot, self._empty(ACK, p[_MID])) if p[_MTYPE] == CON else None
 
     def _reply(self, p, slot):
@@ -1739,9 +1788,13 @@ class Engine:
         record = self._requester(p, peer)
         if record is None:
             return self._empty(RST, mid) if is_con else None
+        is_group = record.remote != peer
         if p[_SEEN] & _CRITICAL:
-            self.end(record, Rejected)
+            if not is_group:
+                self.end(record, Rejected)
             return self._empty(RST, mid) if is_con else None
+        if is_group and (len(record.responses) >= self._limits[3] or _has_answered(record, peer)):
+            return None
         self._deliver(record, p, peer, now_ms, None)
         if not is_con:
             return None
@@ -1754,7 +1807,7 @@ class Engine:
             if record.mid == p[_MID] and record.state == _SENT and record.remote == peer:
                 if p[_MTYPE] == RST:
                     self._deliver(record, p, peer, now_ms, Reset)
-                elif not record.is_non:
+                elif not record.is_non():
                     record.response_type = ACK
                     record.last_event_ms = now_ms
                     record.transmissions_left = 0
@@ -1765,29 +1818,33 @@ class Engine:
                 return
 
     def _requester(self, p, peer):
-        """The open request that the response `p` answers: of this peer and token, for an ACK this message ID."""
+        """The open request that the response `p` answers: of this token, this peer or a group, for an ACK this ID."""
         for record in self._open:
             token = record.token
-            if record.is_request and p[_START] == 4 + len(token) and record.remote == peer:
-                if p[_DATA].startswith(token, 4):
-                    is_other = p[_MTYPE] == ACK and (p[_MID] != record.mid or record.is_non)
+            if record.is_request and p[_START] == 4 + len(token) and p[_DATA].startswith(token, 4):
+                if record.remote == peer or is_multicast(record.remote):
+                    is_other = p[_MTYPE] == ACK and (p[_MID] != record.mid or record.is_non())
                     return None if is_other else record
         return None
 
     def _deliver(self, record, p, peer, now_ms, error):
-        """End the exchange of `record` with the message `p`, which goes to the application."""
+        """Hand the message `p` to the application; it ends the exchange of `record`, unless that is with a group."""
         message = _view(list(p))
         message.request = record.message
         record.last_event_ms = now_ms
         if record.response_type is None:
             record.response_type = p[_MTYPE]
-        self.received = record.response = ReceptionRecord(self, message, peer, record)
-        self.end(record, error)
+        self.received = ReceptionRecord(self, message, peer, record)
+        record.responses += (self.received,)
+        if record.response is None:
+            record.response = self.received
+        if record.remote == peer:
+            self.end(record, error)
 
     # -- sending
 
     def send(self, message, remote=None, timeout_ms=None):
-        """Queue `message` for `remote` (default: message.remote); returns its TransmissionRecord.
+        """Queue `message` for `remote` (default: message.remote, which it becomes); returns its TransmissionRecord.
 
         A request gets a token if it has none. mtype None means CON, to a group NON. A request ends with a response,
         or after `timeout_ms` from its first transmission (default: MAX_TRANSMIT_WAIT of its tuning, 93 s). A
@@ -1808,12 +1865,15 @@ class Engine:
             raise ValueError("a group takes NON only (RFC 7252 section 8.1)")
         if mtype > NON or code is None or not code and (mtype == NON or _packed_len(message.packet, token) > 4):
             raise ValueError("send takes requests, responses and the empty CON; for ACK and RST see ReceptionRecord")
+        message.remote = peer
         if code < 64:
             return self.enqueue(message, peer, mtype, token or (self.random(8) if code else b""), timeout_ms)
         for entry in self._pending:
             if entry[1] == token and entry[0] == peer:
                 record = self.enqueue(message, peer, mtype, token, timeout_ms)
                 self._pending.remove(entry)
+                if entry[4] >> (code >> 5) - 1 & 1:  # the request does not want it
+                    self.end(record, None)
                 return record
         raise ValueError("no request with this remote and token awaits a response")
 
@@ -1835,7 +1895,7 @@ class Engine:
         for records in (self._open, self._queue):
             if record in records:
                 records.remove(record)
-                record.is_unacknowledged = error is Timeout and record.response_type is None and not record.is_non
+                record.is_unacknowledged = error is Timeout and record.response_type is None and not record.is_non()
                 record.state = _ENDED
                 record.next_event_ms = None
                 record.error = error
@@ -1852,7 +1912,7 @@ class Engine:
                 deadline_ms = ticks_add(record.transmitted_ms, record.timeout_ms)
                 if record.transmissions_left and ticks_diff(now_ms, deadline_ms) < 0:
                     return self._transmit(record, now_ms)
-                self.end(record, Timeout)
+                self.end(record, None if record.responses else Timeout)
                 return self.due(now_ms)
         if self._queue:
             record = self._startable(now_ms)
@@ -1873,7 +1933,7 @@ class Engine:
                 record.mid = self._take_mid(now_ms)
             record.packed[2] = record.mid >> 8
             record.packed[3] = record.mid & 255
-            tuning = record.tuning()
+            tuning = record.tuning
             spread_ms = tuning.ack_timeout_ms * (tuning.ack_random_percent - 100) // 100
             record.wait_ms = tuning.ack_timeout_ms + (_uint(self.random(2), 0, 2) * (spread_ms + 1) >> 16)
         else:
@@ -1881,9 +1941,9 @@ class Engine:
         record.transmissions_left -= 1
         record.last_event_ms = now_ms
         left_ms = record.timeout_ms - ticks_diff(now_ms, record.transmitted_ms)
-        record.next_event_ms = ticks_add(now_ms, left_ms if record.is_non else min(record.wait_ms, left_ms))
+        record.next_event_ms = ticks_add(now_ms, left_ms if record.is_non() else min(record.wait_ms, left_ms))
         self.peer = record.remote
-        if record.is_non and not record.is_request:
+        if record.is_non() and not record.is_request:
             self.end(record, None)
         return record.packed
 
@@ -1902,7 +1962,7 @@ class Engine:
                 outstanding = 0
                 for other in self._open:
                     outstanding += other.state == _SENT and other.remote == record.remote
-                if outstanding < record.tuning().nstart or record.is_non and not record.is_request:
+                if outstanding < record.tuning.nstart or record.is_non() and not record.is_request:
                     return record
         return None
 
@@ -1985,6 +2045,7 @@ class Endpoint(Engine):
       kept           32    duplicates of other methods, known for 247 s; full: 5.03, to a NON silence
       kept_per_host  8     of them for one address; more: its oldest is forgotten
       pending        4     responses promised by LATER; more: 5.03
+      group_responses  16  responses to one request to a group; more are ignored
       datagram_len   1152  longest datagram in bytes; a longer request is answered 4.13
       tuning               Tuning of all messages that have none of their own
 
@@ -2013,7 +2074,7 @@ class Endpoint(Engine):
             raise ValueError("this firmware has no sockets; give Endpoint a transport: sock=...")
         else:
             if port is not None:
-                self._bound_to = self.resolve("[%s]:%d" % (host, port))
+                self._bound_to = self._look_up(host, port)
             sock = self._open_socket()
         self.socket = sock
         self.register_socket(sock)
@@ -2039,17 +2100,20 @@ class Endpoint(Engine):
         address = self._names.get(remote)
         if address is None:
             host, port = _split_authority(remote)
-            entries = socket.getaddrinfo(host.strip("[]"), port or 5683)  # with more, a Pico W prints a warning
-            fitting = [entry[-1] for entry in entries if entry[0] == self._family]
-            if not fitting and _ON_CPYTHON:
-                raise OSError(remote + " has no address of the socket's family")
-            address = fitting[0] if fitting else entries[0][-1]  # a Pico W calls all of them AF_INET
-            if isinstance(address, bytearray):  # the unix port's are not hashable
-                address = bytes(address)
+            address = self._look_up(host.strip("[]"), port or 5683)
             if len(self._names) >= _HELD:
                 self._names.clear()
             self._names[remote] = address
         return address
+
+    def _look_up(self, host, port):
+        """The address of `host` in the form that this port's sockets take; raises OSError."""
+        entries = socket.getaddrinfo(host, port)  # with more arguments a Pico W prints a warning
+        fitting = [entry[-1] for entry in entries if entry[0] == self._family]
+        if not fitting and _ON_CPYTHON:
+            raise OSError(host + " has no address of the socket's family")
+        address = fitting[0] if fitting else entries[0][-1]  # a Pico W calls all of them AF_INET
+        return bytes(address) if isinstance(address, bytearray) else address  # the unix port's cannot be hashed
 
     def register_socket(self, sock, is_group=False):
         """Receive from `sock` too, to which groups send if `is_group`; answers leave from `socket`."""
@@ -2066,6 +2130,8 @@ class Endpoint(Engine):
 
     def send(self, message, remote=None, timeout_ms=None):
         """Queue `message` for `remote`, "host[:port]" or an address; see Engine.send. process() sends it."""
+        if message.packet[_SCHEME] == "coaps" and not getattr(self.socket, "is_secure", False):
+            raise ValueError("coaps needs a transport with DTLS")
         return super().send(message, self.resolve(message.remote if remote is None else remote), timeout_ms)
 
     def process(self, timeout_ms=None):
@@ -2112,7 +2178,7 @@ class Endpoint(Engine):
                 self._send_datagram(packed, self.peer)
                 packed = self.due(now_ms)
             if len(self._open) + len(self._queue) < exchanges:
-                return False  # one has ended, and somebody may wait for that
+                wait_ms = 0  # one has ended, and somebody may wait for that
             next_ms = self.next_ms(now_ms)
             if next_ms is not None and next_ms < wait_ms:
                 wait_ms = next_ms
