@@ -858,6 +858,7 @@ class Message:
         p = self.packet
         if scheme != "coap" and scheme != "coaps":
             values = {_PROXY_URI: [_encode_value(_PROXY_URI, uri)]}
+            p[_SCHEME] = None
         else:
             rest, mark, query = rest.partition("?")
             authority, _, path = rest.partition("/")
@@ -888,7 +889,7 @@ class Message:
         if opt.proxy_uri:
             return opt.proxy_uri
         is_group = request is not self and is_multicast(request.remote)
-        host, port = _host_and_port(self.remote if is_group else request.remote)
+        host, port = _host_and_port(request.remote if self.remote is None else self.remote)
         if opt.uri_host is not None and not is_group:
             host = opt.uri_host if _is_ip_literal(opt.uri_host) else _quote(opt.uri_host, _PLAIN[:-2])
         if host is None:
