@@ -273,6 +273,11 @@ def _index(p, data):
     p[_MID] = data[2] << 8 | data[3]
     p[_TOKEN] = p[_PAYLOAD] = None
     p[_START] = at
+    return _index_options(p, data, at, n)
+
+
+def _index_options(p, data, at, n):
+    """The rest of _index: options from offset `at`, and the payload, which ends at `n`."""
     p[_PATH] = number = seen = 0
     while at < n:
         b = data[at]
@@ -1359,6 +1364,13 @@ _RETRY_S = const(60)  # Max-Age of a refusal because a table is full
 _PRESET = bytes((0, CONTENT, CREATED, CHANGED, DELETED, CONTENT, CHANGED, CHANGED))  # code by method
 
 
+def _new_reply():
+    """An empty bytearray with the capacity of a short reply."""
+    reply = bytearray(_REPLY_LEN)
+    reply[:] = b""
+    return reply
+
+
 class Engine:
     """The protocol without I/O: give it datagrams and the time, send what it gives back.
 
@@ -1388,6 +1400,7 @@ class Engine:
         self.tuning = tuning or Tuning()
         self.datagram_len = datagram_len
         self.log = self.on_end = None
+        self._is_in_handler = False
         self.received = None  # the ReceptionRecord of the latest receive, if it is for the application
         self.peer = None  # where the datagram that due() returned goes
         self.next_event_reason = None
@@ -1398,18 +1411,15 @@ class Engine:
         self._queue = []  # ... not sent yet
         self._answers = []  # (datagram, peer) that the application gave
         self._pending = []  # (peer, token, message ID, until_ms, No-Response) of what handlers promised
-        # Messages received, by slot (RFC 7252 section 4.5). The first `recent` are direct-mapped by message ID and
-        # overwritten freely: what may be handled twice. The others are kept until their time.
+        # Messages received, by slot. The first `recent` are direct-mapped by message ID and overwritten freely: they
+        # may be handled twice. The others are kept until their time (RFC 7252 section 4.5).
         slots = recent + kept
-        self._recent = recent
-        self._kept_per_host = kept_per_host
+        self._recent, self._kept_per_host = recent, kept_per_host
         self._mids = [-1] * slots  # -1: free
         self._peers = [None] * slots
         self._hosts = [None] * slots
         self._until_ms = [0] * slots
-        self._replies = [bytearray(_REPLY_LEN) for _ in range(slots)]  # to a CON; empty: none
-        for reply in self._replies:
-            reply[:] = b""
+        self._replies = [_new_reply() for _ in range(slots)]  # to a CON; empty: none
         self._sweep_ms = None  # when the first of them is to be forgotten
         self._first_mid = _uint(random(2), 0, 2)
         self._mids_used = 0  # since _first_mid, modulo 65536
@@ -1418,8 +1428,7 @@ class Engine:
         self._out = bytearray(datagram_len + 1)
         self._request = Message()
         self._response = Message()
-        self._response.request = self._request
-        self._is_in_handler = False
+        self._response.request = self._request  # whose token it has
 
     # -- resources
 
@@ -1622,7 +1631,7 @@ class Engine:
         self._mids[slot] = -1
         self._peers[slot] = self._hosts[slot] = None
         if len(self._replies[slot]) > _REPLY_LEN:
-            self._replies[slot] = bytearray(_REPLY_LEN)
+            self._replies[slot] = _new_reply()
         self._replies[slot][:] = b""
 
     def _until(self, now_ms, lifetime_ms):
