@@ -1,6 +1,6 @@
 # Everything a developer runs. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help venv peers run test lint size bench mpy clean
+.PHONY: help venv peers run test lint size bench prove loss fuzz spoof flood soak timers mutation mpy clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -29,6 +29,21 @@ size: venv  ## bytes of source, .mpy and heap, against the budget
 
 bench: venv  ## measure the speed
 	$(BIN)/python tools/bench.py
+
+prove: venv  ## prove the message layer at full scale: all of the next six, about ten minutes
+	$(BIN)/python tools/prove.py
+
+loss: venv  ## every request ends as theory says, whatever is lost, doubled, reordered
+fuzz: venv  ## no datagram raises, hangs or leaks
+spoof: venv  ## no forged response is accepted
+flood: venv  ## honest clients are served while others flood, in the heap of a board
+soak: venv  ## 200,000 mixed requests in the heap of a board
+timers: venv  ## retransmission times are those of RFC 7252
+loss fuzz spoof flood soak timers:
+	$(BIN)/python tools/prove.py $@
+
+mutation: venv  ## break rules one at a time: the tests must notice
+	$(BIN)/python tests/host/mutation.py
 
 mpy: venv $(patsubst lib/%.py,build/mpy/%.mpy,$(wildcard lib/*.py))  ## compile lib/ to build/mpy
 build/mpy/%.mpy: lib/%.py | venv

@@ -116,3 +116,114 @@ class Network:
             step_ms = max(0, step_ms)
             passed_ms += step_ms
             self.now_ms = coap.ticks_add(self.now_ms, step_ms)
+
+
+# ---- one engine, its peer played by the test ----
+
+PEER = ("192.0.2.1", 5683)
+EXACT = coap.Tuning(ack_random_percent=100)  # the first retransmission after 2000 ms, not after 2000 to 3000
+
+
+def engine(**tables):
+    """An engine with a reproducible source of randomness."""
+    return coap.Engine(Random(3).bytes, **tables)
+
+
+def packet(code, mid, mtype=coap.CON, token=b"tk", **fields):
+    """The datagram of a message; `fields` are payload, uri and options by name."""
+    return coap.Message(code, mtype=mtype, mid=mid, token=token, **fields).encode()
+
+
+def empty(mtype, mid):
+    """The datagram of an empty message: an ACK, a Reset, a ping."""
+    return bytes((0x40 | mtype << 4, 0, mid >> 8, mid & 255))
+
+
+def head(datagram):
+    """(type, code, message ID) of a datagram, None of none."""
+    return datagram and (datagram[0] >> 4 & 3, datagram[1], datagram[2] << 8 | datagram[3])
+
+
+def due(engine, now_ms):
+    """All datagrams that `engine` sends at `now_ms`."""
+    sent = []
+    datagram = engine.due(now_ms)
+    while datagram is not None:
+        sent.append(bytes(datagram))
+        datagram = engine.due(now_ms)
+    return sent
+
+
+def run(engine, from_ms, to_ms):
+    """[(time, datagram)] of what `engine` sends from `from_ms` to `to_ms` while nobody answers."""
+    sent = []
+    now_ms = from_ms
+    for _ in range(1000):
+        sent += [(now_ms, datagram) for datagram in due(engine, now_ms)]
+        step_ms = engine.next_ms(now_ms)
+        if step_ms is None or now_ms + step_ms > to_ms:
+            return sent
+        now_ms += step_ms
+    raise AssertionError("something is due for ever: " + engine.next_event_reason)
+
+
+def ask(engine, datagram, now_ms=0, peer=PEER, is_multicast=False):
+    """The reply of `engine` to `datagram`: a Message, or None."""
+    reply = engine.receive(datagram, peer, now_ms, is_multicast)
+    return None if reply is None else coap.Message.decode(bytes(reply))
+
+
+class Transport:
+    """What an Endpoint takes instead of a socket: `inbox` holds what arrives, `sent` what went out.
+
+    An item of `inbox` is (datagram, peer), None, or an OSError to raise; an item of `faults` is what a sendto does
+    in its turn: an OSError to raise, an int to return, or None to send.
+    """
+
+    def __init__(self, *inbox):
+        self.inbox = list(inbox)
+        self.sent = []  # (datagram, peer)
+        self.faults = []
+        self.closed = 0
+
+    def sendto(self, data, peer):
+        fault = self.faults.pop(0) if self.faults else None
+        if isinstance(fault, OSError):
+            raise fault
+        if fault is None:
+            self.sent.append((bytes(data), peer))
+        return len(data) if fault is None else fault
+
+    def recvfrom(self, n):
+        item = self.inbox.pop(0) if self.inbox else None
+        if isinstance(item, OSError):
+            raise item
+        return item and (item[0][:n], item[1])
+
+    def close(self):
+        self.closed += 1
+
+
+class Clock:
+    """In a `with`, the clock of coap: it stands still, and waiting sets it forward."""
+
+    def __init__(self, now_ms=0):
+        self.now_ms = now_ms
+
+    def ticks_ms(self):
+        return self.now_ms
+
+    def sleep_ms(self, ms):
+        self.now_ms = coap.ticks_add(self.now_ms, ms)
+
+    def sleep(self, seconds):
+        self.sleep_ms(round(seconds * 1000))
+
+    def __enter__(self):
+        self.saved = coap.ticks_ms, coap.time
+        coap.ticks_ms = self.ticks_ms
+        coap.time = self
+        return self
+
+    def __exit__(self, *_):
+        coap.ticks_ms, coap.time = self.saved

@@ -655,20 +655,7 @@ def test_next_ms_when_a_message_must_wait_for_its_turn_then_it_is_not_0():
 
 def test_close_when_exchanges_are_open_then_they_end_with_closed():
     """RFC 7252 section 4.2: sent, acknowledged and queued ones, and the transport is closed."""
-
-    class Transport:
-        closed = 0
-
-        def sendto(self, data, peer):
-            return len(data)
-
-        def recvfrom(self, n):
-            return None
-
-        def close(self):
-            self.closed += 1
-
-    transport = Transport()
+    transport = fake.Transport()
     with coap.Endpoint(sock=transport) as endpoint:
         records = [endpoint.send(get(), PEER), endpoint.send(get(), OTHER)]
         endpoint.process(0)
@@ -679,3 +666,35 @@ def test_close_when_exchanges_are_open_then_they_end_with_closed():
     check.eq(transport.closed, 1)
     endpoint.close()
     check.eq(transport.closed, 1)
+
+
+# ---- groups ----
+
+
+def asked_group(count):
+    """(engine, record) of a group's request that `count` of its members have answered."""
+    engine = fake.engine()
+    record = engine.send(get(), ("224.0.1.187", 5683))
+    due(engine, 0)
+    for n in range(count):
+        engine.receive(response(record, coap.NON, n, payload=bytes((n,))), ("192.0.2.%d" % n, 5683), n)
+        check.eq(engine.received.message.payload, bytes((n,)))
+    return engine, record
+
+
+def test_group_when_members_answer_then_each_once_until_the_time_is_over():
+    """RFC 7252 section 8.2: of any address, with the token; no Timeout then."""
+    engine, record = asked_group(3)
+    check.eq(engine.receive(response(record, coap.NON, 9), ("192.0.2.1", 5683), 50), None)
+    check.eq((engine.received, record.is_done(), len(record.responses)), (None, False, 3))
+    check.eq(engine.receive(packet(coap.CONTENT, 9, coap.NON, b"other"), ("192.0.2.8", 5683), 60), None)
+    check.eq((run(engine, 60, 92999), record.is_done()), ([], False))
+    due(engine, 93000)
+    check.eq((record.is_done(), record.error, record.response is record.responses[0]), (True, None, True))
+
+
+def test_group_when_nobody_answers_then_timeout():
+    """RFC 7252 section 8.2: sent once."""
+    engine, record = asked_group(0)
+    check.eq(run(engine, 0, 93000), [])
+    check.eq((record.error, record.responses, record.is_unacknowledged), (coap.Timeout, (), False))

@@ -1,0 +1,686 @@
+"""The endpoint: process and request over transports of the test, faults of the network, and real sockets."""
+
+import check
+import coap
+import fake
+from fake import PEER, empty, packet
+
+try:
+    import socket
+except ImportError:
+    socket = None
+
+OTHER = ("192.0.2.2", 5683)
+# EPERM, EAGAIN, ENOMEM, ENETUNREACH, ETIMEDOUT (an ESP32 has 116), EHOSTUNREACH
+FAULTS = 1, 11, 12, 101, 110, 116, 113
+
+
+def serve(*inbox, **tables):
+    """(endpoint, transport): it serves /r, of which GET gives a text, and has the datagrams `inbox` from PEER."""
+    transport = fake.Transport(*[(datagram, PEER) for datagram in inbox])
+    endpoint = coap.Endpoint(sock=transport, **tables)
+    endpoint.resource("r").get(lambda request, response: "text")
+    return endpoint, transport
+
+
+def get(mid, **fields):
+    return packet(coap.GET, mid, uri_path=("r",), **fields)
+
+
+def reply(mid):
+    return packet(coap.CONTENT, mid, coap.ACK, payload="text")
+
+
+def application(*inbox, **tables):
+    """(endpoint, transport) of an endpoint without resources."""
+    transport = fake.Transport(*[(datagram, PEER) for datagram in inbox])
+    return coap.Endpoint(sock=transport, **tables), transport
+
+
+class Wire(fake.Transport):
+    """Joins two endpoints: what one sends the other receives, and whoever waits lets the other run."""
+
+    def __init__(self, address):
+        super().__init__()
+        self.address = address
+        self.is_asking = False
+        self.endpoint = coap.Endpoint(sock=self)
+
+    def sendto(self, data, peer):
+        self.other.inbox.append((bytes(data), self.address))
+        return super().sendto(data, peer)
+
+    def recvfrom(self, n):
+        if not self.inbox and not self.other.is_asking:
+            self.is_asking = True
+            self.other.endpoint.process(0)
+            self.is_asking = False
+        return super().recvfrom(n)
+
+
+def wired():
+    """Two endpoints, each the other's peer, and their wires; /r and /nosuch are at 192.0.2.2."""
+    here = Wire("192.0.2.1")
+    there = Wire("192.0.2.2")
+    here.other = there
+    there.other = here
+    for wire in (here, there):
+        wire.endpoint.resolve = Resolver(wire.other.address)
+    return here.endpoint, there.endpoint, here, there
+
+
+class Resolver:
+    """Replaces name resolution: whatever name, it is this peer."""
+
+    def __init__(self, peer):
+        self.peer = peer
+
+    def __call__(self, remote):
+        return self.peer
+
+
+# ---- process ----
+
+
+def test_process_when_nothing_comes_then_none_at_once():
+    """RFC 7252 section 4.2: process(0) polls."""
+    with fake.Clock() as clock:
+        endpoint, transport = serve()
+        check.eq((endpoint.process(0), transport.sent, clock.now_ms), (None, [], 0))
+
+
+def test_process_when_it_waits_then_until_its_time():
+    """RFC 7252 section 4.2: not longer, not shorter; asked every 10 ms."""
+    with fake.Clock() as clock:
+        endpoint, _ = serve()
+        check.eq((endpoint.process(55), clock.now_ms), (None, 55))
+
+
+def test_process_when_a_request_is_served_then_there_is_no_record():
+    """RFC 7252 section 5.2: and the reply goes to where it came from."""
+    endpoint, transport = serve(get(1))
+    check.eq(endpoint.process(0), None)
+    check.eq(transport.sent, [(reply(1), PEER)])
+
+
+def test_process_when_many_datagrams_wait_then_16_are_handled():
+    """RFC 7252 section 4.2: the program has its turn, too."""
+    endpoint, transport = serve(*[get(mid) for mid in range(40)])
+    for handled in (16, 32, 40):
+        check.eq((endpoint.process(0), len(transport.sent)), (None, handled))
+
+
+def test_process_when_there_are_records_then_one_at_a_time():
+    """RFC 7252 section 5.2: in the order of arrival, also without a limit of time; none is lost."""
+    for timeout_ms in (0, 100, None):
+        endpoint, _ = application(*[get(mid) for mid in range(1, 6)])
+        check.eq([endpoint.process(timeout_ms).mid for _ in range(5)], [1, 2, 3, 4, 5])
+
+
+def test_process_when_a_record_was_ignored_then_its_con_is_acknowledged():
+    """RFC 7252 section 4.2: by the next process; what was answered is not."""
+    endpoint, transport = application(get(1), get(2), get(3, mtype=coap.NON))
+    first = endpoint.process(0)
+    check.eq((first.mid, transport.sent), (1, []))
+    second = endpoint.process(0)
+    second.respond(coap.CONTENT, "text")
+    check.eq(transport.sent, [(empty(coap.ACK, 1), PEER)])
+    endpoint.process(0)
+    endpoint.process(0)
+    check.eq(transport.sent[1:], [(reply(2), PEER)])
+
+
+def test_process_when_what_was_sent_is_answered_then_the_record_tells():
+    """RFC 7252 section 5.3.2: a response and a Reset; the message goes out by process."""
+    endpoint, transport = serve()
+    for kind in (coap.CONTENT, 0):
+        record = endpoint.send(coap.Message(coap.GET), PEER)
+        endpoint.process(0)
+        check.eq(transport.sent[-1], (bytes(record.packed), PEER))
+        answer = packet(kind, record.mid, coap.ACK, record.token) if kind else empty(coap.RST, record.mid)
+        transport.inbox.append((answer, PEER))
+        got = endpoint.process(0)
+        check.eq((got.pertains_to is record, got is record.response), (True, True))
+        check.eq((got.is_acknowledged, got.has_responded, got.remote), (True, True, PEER))
+    check.eq(endpoint.process(0), None)
+
+
+def test_process_when_a_retransmission_is_due_meanwhile_then_it_is_sent():
+    """RFC 7252 section 4.2: while process waits."""
+    with fake.Clock():
+        endpoint, transport = serve(tuning=fake.EXACT)
+        record = endpoint.send(coap.Message(coap.GET), PEER)
+        endpoint.process(1999)
+        check.eq(len(transport.sent), 1)
+        endpoint.process(1)
+        check.eq(len(transport.sent), 2)
+        endpoint.process(100000)
+        check.eq((len(transport.sent), record.error), (5, coap.Timeout))
+
+
+def test_next_event_when_something_is_open_then_the_time_until_it():
+    """RFC 7252 section 4.2: None if only a datagram can wake the program."""
+    with fake.Clock() as clock:
+        endpoint, _ = serve(tuning=fake.EXACT)
+        check.eq(endpoint.next_event_ms(), None)
+        endpoint.send(coap.Message(coap.GET), PEER)
+        check.eq((endpoint.next_event_ms(), endpoint.next_event_reason), (0, "send"))
+        endpoint.process(0)
+        clock.sleep_ms(500)
+        check.eq((endpoint.next_event_ms(), endpoint.next_event_reason), (1500, "retransmit"))
+
+
+# ---- several transports ----
+
+
+def test_register_when_there_are_two_then_both_are_served_and_no_record_is_lost():
+    """RFC 7252 section 8: answers leave from the first."""
+    endpoint, transport = application(get(1), get(2))
+    second = fake.Transport((get(3), OTHER), (get(4), OTHER))
+    endpoint.register_socket(second)
+    records = [endpoint.process(0) for _ in range(4)]
+    check.eq(sorted([record.mid for record in records]), [1, 2, 3, 4])
+    check.eq(endpoint.process(0), None)
+    check.eq(len(transport.sent), 4)
+    check.eq(second.sent, [])
+
+
+def test_register_when_it_is_a_groups_then_errors_are_silent():
+    """RFC 7252 section 8.2: and a CON is ignored; the endpoint's own socket is no group's."""
+    endpoint, transport = serve(packet(coap.GET, 1))
+    second = fake.Transport((packet(coap.GET, 2, coap.NON), PEER), (get(3), PEER), (get(4, mtype=coap.NON), PEER))
+    endpoint.register_socket(second, is_group=True)
+    endpoint.process(0)
+    check.eq([fake.head(datagram)[:2] for datagram, _ in transport.sent], [(2, coap.NOT_FOUND), (1, coap.CONTENT)])
+
+
+def test_close_when_there_are_two_then_both_are_closed():
+    """RFC 7252 section 4.2: with a transport that has no close, too."""
+
+    class Mute:
+        def recvfrom(self, n):
+            return None
+
+    endpoint, transport = serve()
+    endpoint.register_socket(Mute())
+    second = fake.Transport()
+    endpoint.register_socket(second)
+    endpoint.close()
+    check.eq((transport.closed, second.closed), (1, 1))
+
+
+# ---- faults ----
+
+
+def test_sendto_when_it_always_fails_then_timeout_and_the_loop_lives():
+    """RFC 7252 section 4.2: a datagram not sent is a datagram lost; the hook is told."""
+    for fault in [OSError(code) for code in FAULTS]:
+        with fake.Clock():
+            endpoint, transport = serve(tuning=fake.EXACT)
+            told = []
+            endpoint.log = lambda text, value, told=told: told.append(value)
+            transport.faults = [fault] * 5
+            record = endpoint.send(coap.Message(coap.GET), PEER)
+            check.eq(endpoint.process(70000), None)
+            check.eq((record.error, transport.faults), (coap.Timeout, []))
+            check.eq([value is fault for value in told], [True] * 5)
+            transport.inbox.append((get(1), PEER))
+            endpoint.process(0)
+            check.eq(transport.sent, [(reply(1), PEER)])
+
+
+def test_sendto_when_it_fails_once_then_retransmission_helps():
+    """RFC 7252 section 4.2: at each of the transmissions; without a hook."""
+    for nth in range(5):
+        with fake.Clock():
+            endpoint, transport = serve(tuning=fake.EXACT)
+            transport.faults = [None] * nth + [OSError(12)]
+            endpoint.send(coap.Message(coap.GET), PEER)
+            endpoint.process(70000)
+            check.eq(len(transport.sent), 4)
+
+
+def test_sendto_when_a_reply_fails_then_the_duplicate_gets_it():
+    """RFC 7252 section 4.5: short ones, and a Reset."""
+    for request, answer in ((get(1), reply(1)), (empty(coap.CON, 2), empty(coap.RST, 2))):
+        endpoint, transport = serve(request, request)
+        transport.faults = [OSError(11)]
+        check.eq(endpoint.process(0), None)
+        check.eq(transport.sent, [(answer, PEER)])
+
+
+def test_sendto_when_it_returns_less_then_the_exchange_goes_on():
+    """RFC 7252 section 4.2: a datagram cut is a datagram lost."""
+    with fake.Clock():
+        endpoint, transport = serve(tuning=fake.EXACT)
+        transport.faults = [3, 0]
+        endpoint.send(coap.Message(coap.GET), PEER)
+        endpoint.process(70000)
+        check.eq(len(transport.sent), 3)
+
+
+def test_recvfrom_when_it_raises_then_the_loop_lives():
+    """RFC 7252 section 4.2: ECONNREFUSED of an ICMP message, EAGAIN; what comes behind is served."""
+    for fault in (OSError(111), OSError(11), OSError(104)):
+        endpoint, transport = serve(get(1))
+        transport.inbox[:0] = [fault, None, fault]
+        for _ in range(4):
+            check.eq(endpoint.process(0), None)
+        check.eq(transport.sent, [(reply(1), PEER)])
+
+
+def test_datagram_when_empty_then_dropped():
+    """RFC 7252 section 3: no message; on all ports but one nothing else is to be done."""
+    endpoint, transport = serve(b"", get(1), b"", b"")
+    check.eq(endpoint.process(0), None)
+    check.eq((transport.sent, endpoint.socket is transport), ([(reply(1), PEER)], True))
+
+
+def test_datagram_when_too_large_then_4_13():
+    """RFC 7252 section 5.9.2.9: cut by recvfrom at datagram_len + 1; just fitting it is served."""
+    for payload_len, code in ((1143, coap.CONTENT), (1144, coap.REQUEST_ENTITY_TOO_LARGE), (3000, 0x8D)):
+        request = get(1, payload=b"x" * payload_len)
+        check.eq(len(request), payload_len + 9)
+        endpoint, transport = serve(request)
+        endpoint.process(0)
+        check.eq(fake.head(transport.sent[0][0]), (coap.ACK, code, 1))
+
+
+# ---- sockets of the test ----
+
+
+class FakeSocket(fake.Transport):
+    """A socket as on an ESP32: an empty datagram makes it deaf, and recvfrom returns at once for ever."""
+
+    is_deaf = False
+    bound_to = None
+
+    def setblocking(self, flag):
+        pass
+
+    def bind(self, address):
+        self.bound_to = address
+
+    def recvfrom(self, n):
+        got = None if self.is_deaf else super().recvfrom(n)
+        self.is_deaf = self.is_deaf or got is not None and got[0] == b""
+        return (b"", ("0.0.0.0", 0)) if self.is_deaf else got
+
+
+class Sockets:
+    """In a `with`, the socket module of coap."""
+
+    AF_INET = 2
+    AF_INET6 = 10
+    SOCK_DGRAM = 2
+
+    def __init__(self):
+        self.opened = []
+        self.looked_up = []
+        self.faults = 0  # how many times socket() is to fail
+
+    def socket(self, family, kind):
+        if self.faults:
+            self.faults -= 1
+            raise OSError(12)
+        self.opened.append(FakeSocket())
+        return self.opened[-1]
+
+    def getaddrinfo(self, host, port):
+        self.looked_up.append((host, port))
+        if host == "nosuch":
+            raise OSError(-2)
+        return [(10, 2, 0, "", ("2001:db8::1", port, 0, 0)), (2, 2, 0, "", ("192.0.2.9", port))]
+
+    def __enter__(self):
+        self.saved = coap.socket
+        coap.socket = self
+        return self
+
+    def __exit__(self, *_):
+        coap.socket = self.saved
+
+
+def deaf_endpoint(sockets):
+    """An endpoint whose socket got an empty datagram."""
+    endpoint = coap.Endpoint(port=5683)
+    endpoint.reopens_on_empty = True
+    endpoint.resource("r").get(lambda request, response: "text")
+    sockets.opened[0].inbox.append((b"", PEER))
+    return endpoint
+
+
+def test_esp32_when_a_datagram_is_empty_then_the_socket_is_replaced():
+    """RFC 7252 section 11: one datagram must not make a server deaf; bound again, the old one closed."""
+    with fake.Clock(), Sockets() as sockets:
+        endpoint = deaf_endpoint(sockets)
+        check.eq(endpoint.process(0), None)
+        check.eq(len(sockets.opened), 2)
+        old, new = sockets.opened
+        check.eq((old.closed, new.closed, new.bound_to == old.bound_to), (1, 0, True))
+        check.eq(new.bound_to, ("192.0.2.9", 5683))
+        new.inbox.append((get(1), PEER))
+        endpoint.process(0)
+        check.eq((endpoint.socket is new, new.sent), (True, [(reply(1), PEER)]))
+
+
+def test_esp32_when_empty_datagrams_go_on_then_replaced_once_a_second():
+    """RFC 7252 section 11: a flood costs no more than that, and process returns."""
+    with fake.Clock() as clock, Sockets() as sockets:
+        endpoint = deaf_endpoint(sockets)
+        endpoint.process(0)
+        sockets.opened[1].inbox.append((b"", PEER))
+        for _ in range(3):
+            check.eq((endpoint.process(0), len(sockets.opened)), (None, 2))
+        clock.sleep_ms(999)
+        check.eq((endpoint.process(0), len(sockets.opened)), (None, 2))
+        clock.sleep_ms(1)
+        check.eq((endpoint.process(0), len(sockets.opened)), (None, 3))
+        sockets.opened[2].inbox.append((get(1), PEER))
+        endpoint.process(0)
+        check.eq(sockets.opened[2].sent, [(reply(1), PEER)])
+
+
+def test_esp32_when_no_socket_can_be_opened_then_it_tries_again():
+    """RFC 7252 section 11: the loop lives, and a second later the server."""
+    with fake.Clock() as clock, Sockets() as sockets:
+        endpoint = deaf_endpoint(sockets)
+        sockets.faults = 2
+        for _ in range(4):
+            check.eq(endpoint.process(0), None)
+            clock.sleep_ms(1000)
+        sockets.opened[-1].inbox.append((get(1), PEER))
+        endpoint.process(0)
+        check.eq(sockets.opened[-1].sent, [(reply(1), PEER)])
+
+
+def test_empty_datagram_when_it_is_no_esp32_then_the_socket_stays():
+    """RFC 7252 section 3: not even a deaf one is replaced there."""
+    with Sockets() as sockets:
+        endpoint = deaf_endpoint(sockets)
+        endpoint.reopens_on_empty = False
+        check.eq((endpoint.process(0), len(sockets.opened)), (None, 1))
+
+
+def test_port_when_it_is_none_then_the_socket_is_not_bound():
+    """RFC 7252 section 5.3: a client's port is the system's choice."""
+    with Sockets() as sockets:
+        coap.Endpoint()
+        check.eq((sockets.opened[0].bound_to, sockets.looked_up), (None, []))
+
+
+def test_names_when_used_again_then_they_are_looked_up_once():
+    """RFC 7252 section 6.4: by host and port; of the endpoint's family."""
+    with Sockets() as sockets:
+        for family, address in ((None, ("192.0.2.9", 5683)), (10, ("2001:db8::1", 5683, 0, 0))):
+            endpoint = coap.Endpoint(family=family)
+            sockets.looked_up = []
+            for _ in range(3):
+                check.eq(endpoint.send(coap.Message(coap.GET, uri="coap://name/x")).remote, address)
+            check.eq(endpoint.send(coap.Message(coap.GET), "name:5684").remote[1], 5684)
+            check.eq(sockets.looked_up, [("name", 5683), ("name", 5684)])
+            check.eq(endpoint.resolve(address), address)
+
+
+def test_names_when_a_transport_is_given_then_ipv4_is_the_default():
+    """RFC 7252 section 6.4: as without one."""
+    with Sockets():
+        check.eq(coap.Endpoint(sock=fake.Transport()).resolve("name:5684"), ("192.0.2.9", 5684))
+
+
+def test_names_when_not_known_then_os_error():
+    """RFC 7252 section 6.4: from send and request; nothing is queued."""
+    with Sockets():
+        endpoint = coap.Endpoint()
+        check.raises(OSError, endpoint.get, "coap://nosuch/x")
+        check.raises(OSError, endpoint.send, coap.Message(coap.GET, uri="coap://nosuch/x"))
+        check.raises(ValueError, endpoint.send, coap.Message(coap.GET))
+        check.eq(endpoint.next_event_ms(), None)
+
+
+def test_sockets_when_there_are_none_then_value_error():
+    """RFC 7252 section 1: a firmware without network takes a transport."""
+    sockets = Sockets()
+    with sockets:
+        coap.socket = None
+        check.raises(ValueError, coap.Endpoint, contains="sock")
+        coap.Endpoint(sock=fake.Transport())
+
+
+# ---- request ----
+
+
+class Answering(fake.Transport):
+    """A peer that answers each request by what `answer` makes of its Message, and then what `later` holds."""
+
+    later = ()
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    def sendto(self, data, peer):
+        if data[1]:
+            self.inbox.append((self.answer(coap.Message.decode(bytes(data))), peer))
+            self.inbox += self.later
+        return super().sendto(data, peer)
+
+
+def test_request_when_answered_then_the_response():
+    """RFC 7252 section 5.2: piggybacked; any code; CON and NON; with payload and options."""
+    here, there, _, _ = wired()
+    seen = []
+
+    @there.resource("r")
+    def handler(request, response):
+        seen.append((request.code, request.payload, request.mtype, request.opt.uri_query))
+        return "text"
+
+    check.eq(here.get("coap://there/r").payload, b"text")
+    check.eq(here.get("coap://there/nosuch").code, coap.NOT_FOUND)
+    check.eq(here.get("coap://there/r", mtype=coap.NON).code, coap.CONTENT)
+    check.eq(here.put("coap://there/r?a=1", "in").code, coap.CHANGED)
+    check.eq(here.post("coap://there/r", b"in").code, coap.CREATED)
+    check.eq(here.delete("coap://there/r").code, coap.DELETED)
+    check.eq(here.fetch("coap://there/r", b"in", content_format=0).code, coap.CONTENT)
+    check.eq(here.request(coap.PATCH, "coap://there/r", "in").code, coap.CHANGED)
+    check.eq([item[0] for item in seen], [1, 1, 3, 2, 4, 5, 6])
+    check.eq((seen[1][2], seen[2][1], seen[2][3]), (coap.NON, b"in", ("a=1",)))
+
+
+def test_request_when_the_response_is_separate_then_it_waits_for_it():
+    """RFC 7252 section 5.2.2: the empty ACK does not end it; the response is acknowledged in its turn."""
+    transport = Answering(lambda request: empty(coap.ACK, request.mid))
+    endpoint = coap.Endpoint(sock=transport)
+    endpoint.resolve = Resolver(PEER)
+    separate = packet(coap.CONTENT, 77, coap.CON, b"tk", payload="late")
+    transport.later = [None, None, (separate, PEER)]
+    with fake.Clock() as clock:
+        check.eq(endpoint.get("coap://x/r", token=b"tk").payload, b"late")
+        check.eq(clock.now_ms, 20)
+    check.eq(transport.sent[1:], [(empty(coap.ACK, 77), PEER)])
+
+
+def test_request_when_nobody_answers_then_timeout():
+    """RFC 7252 section 4.8.2: after MAX_TRANSMIT_WAIT or the caller's time; nothing stays open."""
+    quick = coap.Tuning(ack_timeout_ms=500, ack_random_percent=100)
+    for timeout_ms, tuning, expected in ((None, fake.EXACT, 62000), (3000, None, 3000), (None, quick, 15500)):
+        with fake.Clock() as clock:
+            endpoint, _ = serve()
+            endpoint.resolve = Resolver(PEER)
+            check.raises(coap.Timeout, endpoint.get, "coap://x/r", timeout_ms=timeout_ms, transport_tuning=tuning)
+            check.eq(clock.now_ms, expected)
+            check.eq((endpoint.next_event_ms() > 100000, endpoint.next_event_reason), (True, "forget duplicates"))
+
+
+def test_request_when_non_and_nobody_answers_then_timeout_after_93_s():
+    """RFC 7252 section 4.8.2: sent once."""
+    with fake.Clock() as clock:
+        endpoint, transport = serve()
+        endpoint.resolve = Resolver(PEER)
+        check.raises(coap.Timeout, endpoint.get, "coap://x/r", mtype=coap.NON)
+        check.eq((clock.now_ms, len(transport.sent)), (93000, 1))
+
+
+def test_request_when_it_is_reset_then_reset():
+    """RFC 7252 section 4.2: raised; and Rejected for a critical option that is not understood."""
+    for answer, error in (
+        (lambda request: empty(coap.RST, request.mid), coap.Reset),
+        (lambda request: packet(coap.CONTENT, request.mid, coap.ACK, request.token, if_match=(b"x",)), coap.Rejected),
+    ):
+        endpoint = coap.Endpoint(sock=Answering(answer))
+        endpoint.resolve = Resolver(PEER)
+        check.raises(error, endpoint.get, "coap://x/r")
+
+
+def test_request_when_the_argument_is_wrong_then_it_is_said_at_once():
+    """RFC 7252 section 6.4: a URI that is none, an option that does not exist, no method."""
+    endpoint, transport = serve()
+    check.raises(ValueError, endpoint.get, "x/r")
+    check.raises(TypeError, endpoint.get, "coap://192.0.2.1/r", nosuch=1)
+    check.raises(ValueError, endpoint.request, None, "coap://192.0.2.1/r")
+    check.eq((endpoint.process(0), transport.sent), (None, []))
+
+
+def test_request_when_others_ask_meanwhile_then_they_are_served():
+    """RFC 7252 section 5.2: the endpoint stays a server while it waits."""
+    endpoint, transport = serve(get(1), get(2))
+    endpoint.resolve = Resolver(OTHER)
+    with fake.Clock():
+        check.raises(coap.Timeout, endpoint.get, "coap://x/r", timeout_ms=100)
+    check.eq([datagram for datagram, peer in transport.sent if peer is PEER], [reply(1), reply(2)])
+
+
+def test_request_when_records_come_meanwhile_then_process_returns_them():
+    """RFC 7252 section 5.2: requests, acknowledged at once, and another message's response; beyond 8 it is 5.03."""
+    endpoint, transport = application(*[get(mid) for mid in range(1, 11)])
+    endpoint.resolve = Resolver(OTHER)
+    with fake.Clock():
+        check.raises(coap.Timeout, endpoint.get, "coap://x/r", timeout_ms=100)
+        sent = [fake.head(datagram) for datagram, peer in transport.sent if peer is PEER]
+        check.eq(sent, [(coap.ACK, 0 if mid < 9 else coap.SERVICE_UNAVAILABLE, mid) for mid in range(1, 11)])
+        records = [endpoint.process(0) for _ in range(9)]
+        check.eq([record and record.mid for record in records], [1, 2, 3, 4, 5, 6, 7, 8, None])
+        records[0].respond(coap.CONTENT, "late")
+        endpoint.process(0)
+        check.eq(fake.head(transport.sent[-1][0])[:2], (coap.CON, coap.CONTENT))
+
+
+def test_request_when_another_is_answered_meanwhile_then_process_returns_it():
+    """RFC 7252 section 5.3.2: nothing that was asked for is lost."""
+    here, there, _, _ = wired()
+    there.resource("r").get(lambda request, response: request.opt.uri_query[0])
+    record = here.send(coap.Message(coap.GET, uri="coap://there/r?first"))
+    check.eq(here.get("coap://there/r?second").payload, b"second")
+    check.eq(here.process(0) is record.response, True)
+    check.eq(record.response.message.payload, b"first")
+
+
+def test_request_when_a_record_is_unanswered_then_its_con_is_acknowledged():
+    """RFC 7252 section 4.2: what process returned before is not forgotten."""
+    endpoint, transport = application(get(1))
+    endpoint.resolve = Resolver(OTHER)
+    endpoint.process(0)
+    with fake.Clock():
+        check.raises(coap.Timeout, endpoint.get, "coap://x/r", timeout_ms=100)
+        endpoint.process(0)
+    check.eq([datagram for datagram, peer in transport.sent if peer is PEER], [empty(coap.ACK, 1)])
+
+
+# ---- real sockets ----
+
+
+def bound_endpoint(**tables):
+    """(endpoint, port) on a free port of the loopback interface."""
+    if socket is None:
+        raise check.Skip("no sockets")
+    for port in range(20683, 20783):
+        try:
+            return coap.Endpoint(port=port, host="127.0.0.1", **tables), port
+        except OSError:
+            pass
+    raise check.Skip("no loopback interface, or no free port on it")
+
+
+def loop_back(server, client, record):
+    """Let both run until `record` is done, for about a second."""
+    for _ in range(100):
+        if record.is_done():
+            return
+        client.process(5)
+        server.process(5)
+    raise check.Skip("the loopback interface carries nothing")
+
+
+def test_loopback_when_asked_then_answered():
+    """RFC 7252 section 5.2: two sockets, a GET, a ping, a long PUT, the catalogue."""
+    server, port = bound_endpoint()
+    with server, coap.Endpoint() as client:
+        stored = []
+        resource = server.resource("r", rt="x")
+        resource.get(lambda request, response: "text")
+        resource.put(lambda request, response: stored.append(request.payload))
+        uri = "coap://127.0.0.1:%d/" % port
+        for message, kind in (
+            (coap.Message(coap.GET, uri=uri + "r"), (coap.ACK, coap.CONTENT)),
+            (coap.Message(0, remote="127.0.0.1:%d" % port), (coap.RST, 0)),
+            (coap.Message(coap.PUT, uri=uri + "r", payload=b"x" * 1024), (coap.ACK, coap.CHANGED)),
+            (coap.Message(coap.GET, uri=uri + ".well-known/core", mtype=coap.NON), (coap.NON, coap.CONTENT)),
+        ):
+            record = client.send(message)
+            loop_back(server, client, record)
+            check.eq((record.response.message.mtype, record.response.message.code), kind)
+        check.eq((record.response.message.payload, stored), (b'</r>;rt="x"', [b"x" * 1024]))
+
+
+def test_loopback_when_it_asks_itself_then_it_serves_while_it_waits():
+    """RFC 7252 section 5.2: request and handler on one socket."""
+    endpoint, port = bound_endpoint()
+    with endpoint:
+        endpoint.resource("r").get(lambda request, response: "mine")
+        check.eq(endpoint.get("coap://127.0.0.1:%d/r" % port).payload, b"mine")
+        check.eq(endpoint.get("coap://127.0.0.1:%d/none" % port, mtype=coap.NON).code, coap.NOT_FOUND)
+
+
+def test_loopback_when_nobody_answers_then_timeout_in_time():
+    """RFC 7252 section 4.8.2: real time, real sockets; it does not sleep until the next event."""
+    silent, port = bound_endpoint()
+    with silent, coap.Endpoint() as endpoint:
+        begin_ms = coap.ticks_ms()
+        check.raises(coap.Timeout, endpoint.get, "coap://127.0.0.1:%d/r" % port, timeout_ms=20)
+        check.eq(20 <= coap.ticks_diff(coap.ticks_ms(), begin_ms) < 2000, True)
+
+
+def test_loopback_when_two_sockets_are_registered_then_no_record_is_lost():
+    """RFC 7252 section 8: each datagram of both comes out of process once."""
+    first, first_port = bound_endpoint()
+    second, second_port = bound_endpoint()
+    with first, second, coap.Endpoint(transmissions=8) as client:
+        first.register_socket(second.socket)
+        message = coap.Message(coap.POST, mtype=coap.NON, transport_tuning=coap.Tuning(nstart=9))
+        for port in (first_port, second_port) * 3:
+            client.send(message, "127.0.0.1:%d" % port)
+        client.process(0)
+        records = [record for record in [first.process(20) for _ in range(8)] if record]
+        check.eq(len(records), 6)
+        check.eq(len(set([record.mid for record in records])), 6)
+
+
+def test_loopback_when_a_datagram_is_empty_or_too_large_then_the_endpoint_lives():
+    """RFC 7252 section 4.6: dropped, and answered 4.13."""
+    server, port = bound_endpoint(datagram_len=100)
+    with server, coap.Endpoint(datagram_len=500) as client:
+        server.resource("r")(lambda request, response: "text")
+        address = client.resolve("127.0.0.1:%d" % port)
+        client.socket.sendto(b"", address)
+        for payload, code in ((b"x" * 200, coap.REQUEST_ENTITY_TOO_LARGE), (b"x", coap.CHANGED)):
+            record = client.send(coap.Message(coap.PUT, uri_path=("r",), payload=payload), address)
+            loop_back(server, client, record)
+            check.eq(record.response.message.code, code)
+
+
+def test_port_when_taken_then_os_error():
+    """RFC 7252 section 6.1: said by the constructor."""
+    endpoint, port = bound_endpoint()
+    with endpoint:
+        check.raises(OSError, coap.Endpoint, port=port, host="127.0.0.1")
