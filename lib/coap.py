@@ -2158,6 +2158,8 @@ class Endpoint(Engine):
             self.acknowledge()
         if self._held:
             return self._held.pop(0)
+        if self._open and self._receive_ready(0) and self.received is not None:
+            return self.received  # read first: an ACK that waits in the socket saves a retransmission
         begin_ms = now_ms = ticks_ms()
         wait_ms = _FAR_MS if timeout_ms is None else timeout_ms
         left = _BURST
@@ -2177,10 +2179,7 @@ class Endpoint(Engine):
                     wait_ms = 0
 
     def _turn(self, now_ms, wait_ms):
-        """Send what is due, wait until the next event at most for a datagram, handle it; whether one came.
-
-        Of several sockets that can be read each gets its turn, unless one has something for the application.
-        """
+        """Send what is due, wait until the next event at most for a datagram, handle it; whether one came."""
         if self._open or self._queue or self._answers or self._sweep_ms is not None:
             exchanges = len(self._open) + len(self._queue)
             packed = self.due(now_ms)
@@ -2195,15 +2194,24 @@ class Endpoint(Engine):
         if self.socket is None:
             self._reopen()
             wait_ms = min(wait_ms, _REOPEN_MS)
-        if self._asked:
-            for transport in self._asked:
-                if self._receive_from(transport):
+        return self._receive_ready(wait_ms)
+
+    def _receive_ready(self, wait_ms):
+        """Handle a datagram of each socket that can be read, at the latest after `wait_ms`; whether one came.
+
+        If one is for the application, the other sockets wait.
+        """
+        has_come = False
+        for transport in self._asked:
+            if self._receive_from(transport):
+                has_come = True
+                if self.received is not None:
                     return True
-            wait_ms = min(wait_ms, _ASK_MS)
+        if self._asked:
+            wait_ms = 0 if has_come else min(wait_ms, _ASK_MS)
         if not self._polled:
             _sleep_ms(wait_ms)
-            return False
-        has_come = False
+            return has_come
         for ready in self._wait(wait_ms):
             if self._receive_from(ready if _ON_CPYTHON else ready[0]):
                 has_come = True

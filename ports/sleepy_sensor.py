@@ -1,0 +1,56 @@
+"""A sensor on a battery: posts readings, and sleeps until it is time for the next or the protocol has something to do.
+
+    micropython ports/sleepy_sensor.py coap://127.0.0.1:5683/readings [readings [interval_ms [con]]]
+
+Readings go as NON and are lost with their datagram; with `con` they are repeated until acknowledged. No-Response
+(RFC 7967) tells the server that nobody listens for more. On a board give run() what sleeps deeper:
+
+    sleepy_sensor.run("coap://192.0.2.1/readings", read, count, 60000, sleep_ms=machine.lightsleep)
+
+What arrives meanwhile has to wait in the socket: the radio must stay connected, as in an ESP32's modem sleep.
+"""
+
+import sys
+import time
+
+try:
+    import coap
+except ImportError:  # not installed: started in the project's folder
+    sys.path.append("lib")
+    import coap
+
+_NOTHING_AT_ALL = 26  # No-Response: neither 2.xx, 4.xx nor 5.xx
+
+
+def _sleep_ms(ms):
+    time.sleep_ms(ms) if hasattr(time, "sleep_ms") else time.sleep(ms / 1000)
+
+
+def nap_ms(endpoint, most_ms):
+    """Return (ms, why): how long `endpoint`, which has sent what was due, can be left alone, at most `most_ms`."""
+    next_ms = endpoint.next_event_ms()
+    if next_ms is None or next_ms > most_ms or endpoint.next_event_reason == "forget duplicates":
+        return most_ms, "reading"  # what is to be forgotten can wait
+    return next_ms, endpoint.next_event_reason
+
+
+def run(uri, read, count, interval_ms, mtype=coap.NON, sleep_ms=_sleep_ms):
+    """Post what `read()` returns to `uri`, `count` times, one each `interval_ms`; prints why it wakes."""
+    with coap.Endpoint() as endpoint:
+        for _ in range(count):
+            reading_ms = coap.ticks_add(coap.ticks_ms(), interval_ms)
+            message = coap.Message(coap.POST, uri=uri, payload=read(), mtype=mtype, no_response=_NOTHING_AT_ALL)
+            endpoint.send(message)
+            left_ms = interval_ms
+            while left_ms > 0:
+                while endpoint.process(0):  # sends what is due, reads what came: here nothing is expected
+                    pass
+                ms, why = nap_ms(endpoint, left_ms)
+                print("sleeps %d ms until %s" % (ms, why))
+                sleep_ms(ms)
+                left_ms = coap.ticks_diff(reading_ms, coap.ticks_ms())
+
+
+if __name__ == "__main__":
+    words = sys.argv[1:] + ["3", "10000", "non"][len(sys.argv) - 2 :]
+    run(words[0], lambda: "22.5", int(words[1]), int(words[2]), coap.CON if words[3] == "con" else coap.NON)

@@ -1,0 +1,113 @@
+"""ports/sleepy_sensor.py sends its readings and wakes only when something is due."""
+
+import re
+import resource
+import socket
+import subprocess
+import time
+
+import pytest
+
+import coap
+from peers import HOST, RUNTIMES, interpreter, our_server, replies, url
+from programs import ROOT
+
+MOST_CPU_S = 1
+TIME_LIMIT_S = 20
+
+
+@pytest.fixture(params=RUNTIMES)
+def runtime(request):
+    """What the sensor runs on."""
+    return request.param
+
+
+@pytest.fixture
+def server():
+    """A socket that answers only what the test lets it answer."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((HOST, 0))
+        sock.settimeout(TIME_LIMIT_S)
+        yield sock
+
+
+def sensor(runtime, port, *words):
+    """The sensor as a running process."""
+    command = [interpreter(runtime), ROOT / "ports/sleepy_sensor.py", url(port, "/readings"), *words]
+    words = [str(word) for word in command]
+    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def naps(process):
+    """Waits for the sensor's end; returns (ms, why) of each sleep. Fails if it ended badly or was busy meanwhile."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    output, errors = process.communicate(timeout=TIME_LIMIT_S)
+    assert process.returncode == 0, errors
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < MOST_CPU_S
+    return [(int(ms), why) for ms, why in re.findall(r"^sleeps (\d+) ms until (.*)$", output, re.MULTILINE)]
+
+
+def received(sock):
+    """The next (message, peer)."""
+    datagram, peer = sock.recvfrom(2048)
+    return coap.Message.decode(datagram), peer
+
+
+def remaining(sock):
+    """Datagrams that nobody has read yet."""
+    sock.setblocking(False)
+    datagrams = []
+    try:
+        while True:
+            datagrams.append(sock.recv(2048))
+    except BlockingIOError:
+        return datagrams
+
+
+def test_readings_go_once_each_and_it_wakes_for_them_only(runtime, server):
+    with sensor(runtime, server.getsockname()[1], 3, 200) as process:
+        readings = [received(server)[0] for _ in range(3)]
+        slept = naps(process)
+    for reading in readings:
+        assert (reading.code, reading.mtype, reading.opt.no_response) == (coap.POST, coap.NON, 26)
+        assert (reading.opt.uri_path, reading.payload) == (("readings",), b"22.5")
+    assert len({reading.mid for reading in readings}) == 3
+    assert remaining(server) == []
+    assert [why for _, why in slept] == ["reading"] * 3
+    assert all(0 < ms <= 200 for ms, _ in slept)
+
+
+def test_a_reading_is_repeated_until_acknowledged_and_it_wakes_for_that_only(runtime, server):
+    with sensor(runtime, server.getsockname()[1], 1, 4000, "con") as process:
+        first, _ = received(server)
+        sent_s = time.monotonic()
+        second, peer = received(server)
+        waited_s = time.monotonic() - sent_s
+        server.sendto(coap.Message(0, mtype=coap.ACK, mid=second.mid).encode(), peer)
+        slept = naps(process)
+    assert second == first and first.mtype == coap.CON
+    assert 1.9 < waited_s < 3.1
+    assert [why for _, why in slept] == ["retransmit", "reading"]
+    assert 2000 <= slept[0][0] + 50 and slept[0][0] <= 3000
+    assert remaining(server) == []
+
+
+def test_an_acknowledgement_ends_the_repetition(runtime, server):
+    with sensor(runtime, server.getsockname()[1], 2, 3200, "con") as process:
+        mids = []
+        for _ in range(2):
+            reading, peer = received(server)
+            server.sendto(coap.Message(0, mtype=coap.ACK, mid=reading.mid).encode(), peer)
+            while mids and reading.mid == mids[-1]:  # sent before the acknowledgement was read
+                reading, peer = received(server)
+            mids.append(reading.mid)
+        slept = naps(process)
+    assert len(set(mids)) == 2
+    assert len(slept) <= 4
+
+
+def test_our_server_takes_the_readings_and_is_silent(runtime):
+    with our_server("cpython") as port:
+        with sensor(runtime, port, 2, 150, "con") as process:
+            assert [why for _, why in naps(process)] == ["reading"] * 2
+        assert len(replies(port)) == 1
