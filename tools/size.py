@@ -42,6 +42,49 @@ print(gc.mem_alloc() - before)
 """
 
 
+# Makes things and prints what each keeps; gc.collect() at the top level as above.
+PRICES = (
+    ("an Engine with the default tables", 1, "coap.Engine(bytes)"),
+    ("a slot of recent", 64, "coap.Engine(bytes, recent=80)"),
+    ("a slot of kept", 64, "coap.Engine(bytes, kept=96)"),
+    ("a byte of datagram_len", 4096, "coap.Engine(bytes, datagram_len=5248)"),
+    ("a resource with a handler", 20, "[resource(n) for n in range(20)]"),
+    ("Message()", 20, "[coap.Message() for _ in range(20)]"),
+    ("a message in send's queue, of 25 bytes", 20, "[send() for _ in range(20)]"),
+    ("a Tuning", 20, "[coap.Tuning() for _ in range(20)]"),
+)
+PRICE_SCRIPT = """
+import coap
+import gc
+
+engine = coap.Engine(bytes, queued=40)
+message = coap.Message(coap.GET, uri_path=("sensors", "temp"))
+
+
+def resource(n):
+    return engine.resource("sensors/%d" % n, rt="temperature", ct=0).get(len)
+
+
+def send():
+    return engine.send(message, "peer")
+
+
+results = [0, 0, 0]
+resource(99), send()
+engine.end(engine.send(message, "peer"), None)
+"""
+PRICE_STEP = """
+results[0] = None
+gc.collect()
+gc.collect()
+results[1] = gc.mem_alloc()
+results[0] = {made}
+gc.collect()
+gc.collect()
+print(gc.mem_alloc() - results[1])
+"""
+
+
 class MeasureError(Exception):
     """A module cannot be measured; the text is the last line of what MicroPython said."""
 
@@ -131,6 +174,21 @@ def print_table(names, folder, has_32_bits):
         print(columns % (name + ".py", source_bytes, mpy_bytes, kept_64, smallest, kept_32))
 
 
+def print_prices(folder):
+    """Prints the bytes that the things of a program keep on 32 bits; of a slot or byte, in addition to an Engine."""
+    script = folder / "prices.py"
+    script.write_text(PRICE_SCRIPT + "".join(PRICE_STEP.format(made=made) for _, _, made in PRICES))
+    done = run_on_32_bits(script, folder)
+    if done.returncode:
+        raise MeasureError((done.stdout + done.stderr).strip().splitlines()[-1])
+    kept = [int(line) for line in done.stdout.split()]
+    print()
+    for (what, count, made), kept_bytes in zip(PRICES, kept):
+        if made.startswith("coap.Engine(bytes, "):
+            kept_bytes -= kept[0]
+        print("%-40s %8.1f bytes on 32 bits" % (what, kept_bytes / count))
+
+
 def is_within_budgets(names, folder):
     """Prints what is used of each budget whose modules all exist; returns False when one is exceeded."""
     is_within = True
@@ -154,6 +212,8 @@ def main():
         if missing:
             print(missing)
             return 1 if os.environ.get("CI") == "true" else 0
+        print_prices(folder)
+        print()
         is_within = is_within_budgets(names, folder)
         return 1 if "--strict" in sys.argv and not is_within else 0
 
