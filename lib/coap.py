@@ -1211,12 +1211,16 @@ class ReceptionRecord:
         """Answer the request with a response Message, or one made of `code`, `payload` and options by name.
 
         It is piggybacked on the ACK of a CON, or a message of its own if that went before.
-        Raises ValueError if it was answered.
+        Raises ValueError if it was answered, or the response is none or too long.
         """
         if self.has_responded:
             raise ValueError("the request was answered")
         response = code if isinstance(code, Message) else Message(code, payload=payload, **options)
         request = self.message
+        if response.code is None or not 64 <= response.code < 192:
+            raise ValueError("a response has a code of 2.00 to 5.31")
+        if _packed_len(response.packet, request.token) > self.endpoint.datagram_len:
+            raise ValueError("the response is longer than datagram_len")
         if _is_unwanted(request.packet, response.code):
             if request.mtype == CON and not self.is_acknowledged:
                 self.ack()
@@ -1684,7 +1688,7 @@ class Engine:
             self._is_in_handler = False
         if result is not None:
             return self._answer_nothing(p, result, slot, until_ms)
-        if r[_PAYLOAD] and resource.formats and r[_CODE] == CONTENT:
+        if r[_PAYLOAD] and resource.formats and r[_CODE] < BAD_REQUEST:  # an error's payload is a diagnostic text
             self._label(p, r, resource)
         return self._reply(p, slot)
 

@@ -104,7 +104,7 @@ class Network:
 
     def run(self, most_ms=400000, until=None):
         """Let time pass until nothing is left to happen, `until()` is true, or `most_ms` have gone; returns the ms."""
-        passed_ms = 0
+        passed_ms = idle = 0
         while True:
             self._send_due()
             self._deliver()
@@ -114,6 +114,9 @@ class Network:
             if step_ms is None or passed_ms + step_ms > most_ms:
                 return passed_ms
             step_ms = max(0, step_ms)
+            idle = 0 if step_ms else idle + 1
+            if idle > 1000:
+                raise AssertionError("something is due for ever")
             passed_ms += step_ms
             self.now_ms = coap.ticks_add(self.now_ms, step_ms)
 
@@ -209,12 +212,16 @@ class Clock:
 
     def __init__(self, now_ms=0):
         self.now_ms = now_ms
+        self.left_ms = 1000000
 
     def ticks_ms(self):
         return self.now_ms
 
     def sleep_ms(self, ms):
         self.now_ms = coap.ticks_add(self.now_ms, ms)
+        self.left_ms -= ms + 1
+        if self.left_ms < 0:
+            raise AssertionError("waited for more than 1000 s, or without end")
 
     def sleep(self, seconds):
         self.sleep_ms(round(seconds * 1000))

@@ -214,6 +214,13 @@ def test_content_format_when_there_is_no_payload_or_an_error_then_none():
         check.eq(returning(result, ct=coap.JSON).ask().opt.content_format, None)
 
 
+def test_content_format_when_the_payload_is_of_a_post_or_put_then_it_is_labelled():
+    """RFC 7252 section 5.5.1: the representation in a 2.01 or 2.04 has a format, too."""
+    served = returning("x", ct=coap.JSON)
+    for method in (coap.GET, coap.POST, coap.PUT, coap.DELETE, coap.FETCH):
+        check.eq(served.ask(method).opt.content_format, coap.JSON)
+
+
 def test_content_format_when_the_handler_gave_one_then_it_stays():
     """RFC 7252 section 5.10.3: with and without Accept, beside options around it."""
 
@@ -718,6 +725,17 @@ def test_application_when_it_responds_at_once_then_piggybacked():
         check.eq((engine.peer, record.has_responded), (PEER, True))
         check.raises(ValueError, record.respond, contains="answered")
         check.raises(ValueError, record.ack)
+
+
+def test_application_when_its_response_is_none_or_too_long_then_valueerror_and_it_can_respond_again():
+    """RFC 7252 section 5.2: a response has a response's code; nothing is sent that the peer cannot take."""
+    for mtype in coap.CON, coap.NON:
+        engine, record = application(mtype=mtype)
+        for wrong in (coap.GET, 0, 192, coap.Message(), coap.Message(coap.CONTENT, payload=bytes(3000))):
+            check.raises(ValueError, record.respond, wrong)
+        check.eq((due(engine, 5), record.has_responded), ([], False))
+        record.respond(coap.CONTENT, "out")
+        check.eq(len(due(engine, 5)), 1)
 
 
 def test_application_when_the_request_was_non_then_the_response_is_non():

@@ -1,0 +1,274 @@
+"""Breaks the rules of lib/coap.py one at a time: each break must fail a portable test.
+
+    python tests/host/mutation.py             all of them
+    python tests/host/mutation.py nstart mid  those with such a word in their name
+
+A mutant is a copy of the library in which one snippet is replaced. The portable tests run against the copy on
+CPython until the first fails. Prints the mutants that no test noticed and `N of M mutants caught`; the exit code is
+1 if any survived, 2 if a snippet is gone from the source or the tests fail without a mutant.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FIRST = "test_server", "test_duplicates", "test_send", "test_endpoint", "test_codec", "test_uri"  # these catch most
+TIME_LIMIT_S = 60  # a mutant that hangs is caught
+
+# (rule, text of lib/coap.py that occurs there once, what replaces it)
+MUTANTS = (
+    # retransmission, RFC 7252 section 4.2
+    ("the wait doubles", "record.wait_ms *= 2", "record.wait_ms *= 1"),
+    ("jitter", "(_uint(self.random(2), 0, 2) * (spread_ms + 1) >> 16)", "0"),
+    ("jitter stays in its bounds", "* (spread_ms + 1) >> 16", "* (spread_ms + 1) >> 15"),
+    ("as many transmissions as allowed", "else 1 + self.tuning.max_retransmit", "else self.tuning.max_retransmit"),
+    ("a NON is sent once", "self.transmissions_left = 1 if self.is_non()", "self.transmissions_left = 1 if False"),
+    ("an empty ACK ends retransmission", "record.transmissions_left = 0", "pass"),
+    ("deadline after the ACK", "record.next_event_ms = ticks_add(record.transmitted_ms, record.timeout_ms)", "pass"),
+    ("timeout before the back-off ends", "if record.transmissions_left and ticks_diff(now_ms, deadline_ms) < 0:",
+     "if record.transmissions_left:"),
+    ("the wait ends at the deadline", "min(record.wait_ms, left_ms)", "record.wait_ms"),
+    ("given up means Timeout", "None if record.responses else Timeout", "None"),
+    ("is_unacknowledged only without ACK", "error is Timeout and record.response_type is None", "error is Timeout"),
+    ("is_unacknowledged not for a NON", "record.response_type is None and not record.is_non()",
+     "record.response_type is None"),
+    ("tuning of the message", "message.transport_tuning or", ""),
+    ("MAX_TRANSMIT_SPAN", "longest_ms * ((1 << max_retransmit) - 1)", "longest_ms * (1 << max_retransmit)"),
+    ("MAX_TRANSMIT_WAIT", "longest_ms * ((2 << max_retransmit) - 1)", "longest_ms * ((1 << max_retransmit) - 1)"),
+    ("EXCHANGE_LIFETIME", "self.non_lifetime_ms + _MAX_LATENCY_MS + ack_timeout_ms", "self.non_lifetime_ms"),
+    ("NON_LIFETIME", "self.max_transmit_span_ms + _MAX_LATENCY_MS\n", "_MAX_LATENCY_MS\n"),
+    # NSTART and tables, section 4.7
+    ("NSTART", "if outstanding < record.tuning.nstart or", "if True or"),
+    ("NSTART is per peer", "outstanding += other.state == _SENT and other.remote == record.remote",
+     "outstanding += other.state == _SENT"),
+    ("an acknowledged request frees NSTART", "outstanding += other.state == _SENT and", "outstanding += "),
+    ("a NON response does not wait", " or record.is_non() and not record.is_request:", ":"),
+    ("the table of transmissions", "if len(self._open) < self._limits[0] and", "if"),
+    ("the queue", "if len(self._queue) >= self._limits[1]:", "if False:"),
+    ("the queue in order", "self._queue.append(record)", "self._queue.insert(0, record)"),
+    # message IDs and tokens, sections 4.4 and 5.3.1
+    ("message IDs count", "self._mids_used = used + 1 & 0xFFFF", "self._mids_used = used"),
+    ("message IDs start at random", "self._first_mid = _uint(random(2), 0, 2)", "self._first_mid = 1"),
+    ("no message ID twice in a lifetime", "and (free_ms is None or ticks_diff(now_ms, free_ms) >= 0)", ""),
+    ("a given message ID", "if record.mid is None:\n", "if True:\n"),
+    ("a given token", "token or (self.random(8) if code else b\"\")", "self.random(8) if code else b\"\""),
+    ("a ping has no token", "(self.random(8) if code else b\"\")", "self.random(8)"),
+    ("tokens of 8 bytes", "token or (self.random(8)", "token or (self.random(2)"),
+    ("a NON response's message ID", "self._reply_mid = self._reply_mid - 1 & 0xFFFF", "pass"),
+    # matching of what comes, section 5.3.2
+    ("an ACK has the request's message ID", "(p[_MID] != record.mid or", "("),
+    ("no ACK answers a NON", "p[_MID] != record.mid or record.is_non()", "p[_MID] != record.mid"),
+    ("a response comes from the peer", "if record.remote == peer or is_multicast(record.remote):", "if True:"),
+    ("a response has the whole token", "if record.is_request and p[_START] == 4 + len(token) and",
+     "if record.is_request and"),
+    ("a response has the token's bytes", "4 + len(token) and p[_DATA].startswith(token, 4):", "4 + len(token):"),
+    ("an empty message has the ID", "if record.mid == p[_MID] and record.state", "if record.state"),
+    ("an empty message comes from the peer", "record.state == _SENT and record.remote == peer:\n                if p",
+     "record.state == _SENT:\n                if p"),
+    ("no Reset after the ACK", "p[_MID] and record.state == _SENT and", "p[_MID] and"),
+    ("an empty ACK is none to a NON", "elif not record.is_non():\n", "else:\n"),
+    ("a Reset is an error", "self._deliver(record, p, peer, now_ms, Reset)",
+     "self._deliver(record, p, peer, now_ms, None)"),
+    ("critical options in a response", "if p[_SEEN] & _CRITICAL:", "if False:"),
+    ("a separate response is acknowledged", "return None\n        self._keep(mid, peer, now_ms, self._until",
+     "return None\n        return None\n        self._keep(mid, peer, now_ms, self._until"),
+    ("... and remembered", "self._keep(mid, peer, now_ms, self._until(now_ms, self.tuning.exchange_lifetime_ms))",
+     "pass"),
+    ("the ACK of a separate response ends it",
+     "if not record.is_request:\n                        self.end(record, None)",
+     "if False:\n                        pass"),
+    ("Reset to a response nobody awaits", "if record is None:\n            return self._empty(RST, mid) if",
+     "if record is None:\n            return None if"),
+    ("a ping is answered", "return self._empty(RST, mid) if is_con else None  # a ping", "return None"),
+    # what send refuses
+    ("no CON to a group", "if is_group and mtype == CON:", "if False:"),
+    ("a group gets a NON", "mtype = NON if is_group else CON", "mtype = CON"),
+    ("send refuses ACK and Reset", "if mtype > NON or code is None or", "if code is None or"),
+    ("send refuses what is too large", "if packed_len > self.datagram_len:", "if False:"),
+    ("a promise is kept once", "self._pending.remove(entry)", "pass"),
+    ("a promise is made to a peer", "if entry[1] == token and entry[0] == peer:", "if entry[1] == token:"),
+    ("a promise is made to a token", "if entry[1] == token and entry[0] == peer:", "if entry[0] == peer:"),
+    ("promises are forgotten", "[entry for entry in self._pending if ticks_diff(entry[3], now_ms) > 0]",
+     "self._pending"),
+    ("the table of promises", "if len(self._pending) >= self._limits[2]:", "if False:"),
+    # groups, section 8.2
+    ("a group's members answer", "or is_multicast(record.remote):", ":"),
+    ("a group's request stays open", "if record.remote == peer:\n            self.end(record, error)",
+     "if True:\n            self.end(record, error)"),
+    ("answered by a group is no Timeout", "None if record.responses else Timeout", "Timeout"),
+    ("a member answers once", " or _has_answered(record, peer)):", "):"),
+    # duplicates, section 4.5
+    ("a NON's duplicate is silent", "if not is_con:\n                return None\n            if self", "if self"),
+    ("the duplicate of a write", "slot = -1 if is_safe else self._find_kept(mid, peer, now_ms)", "slot = -1"),
+    ("a duplicate comes from the same endpoint", "if self._mids[slot] != mid or self._peers[slot] != peer or",
+     "if self._mids[slot] != mid or"),
+    ("a duplicate has the message ID", "if self._mids[slot] != mid or self._peers[slot] != peer or",
+     "if self._peers[slot] != peer or"),
+    ("writes are kept", "if is_safe or refusal:\n            slot", "if True:\n            slot"),
+    ("long replies are kept", "elif slot >= self._recent:\n                self._replies[slot] = bytearray(reply)",
+     "elif False:\n                pass"),
+    ("short replies are kept", "self._replies[slot][:] = reply", "pass"),
+    ("a CON lives longer than a NON", "self.tuning.exchange_lifetime_ms if is_con else self.tuning.non_lifetime_ms",
+     "self.tuning.non_lifetime_ms"),
+    ("a NON lives shorter than a CON", "self.tuning.exchange_lifetime_ms if is_con else self.tuning.non_lifetime_ms",
+     "self.tuning.exchange_lifetime_ms"),
+    ("a host's share", "if free < 0 or mine >= self._kept_per_host:", "if free < 0:"),
+    ("a host loses its oldest", "or left_ms < oldest_ms) and not", "or left_ms > oldest_ms) and not"),
+    ("a host loses its own", "elif self._hosts[slot] == host:", "elif True:"),
+    ("a promise is not forgotten for a share", " and not self._is_pending(slot):", ":"),
+    ("the port is no host", "return peer[0]\n", "return peer\n"),
+    ("... of an IPv4 sockaddr", "peer[4:8] if len(peer) == 16", "peer if len(peer) == 16"),
+    ("... of an IPv6 sockaddr", "else peer[8:24]", "else peer"),
+    ("refused when full", "return self._refuse(p, SERVICE_UNAVAILABLE, slot) if is_con else None", "pass"),
+    ("silent to a NON when full", "return self._refuse(p, SERVICE_UNAVAILABLE, slot) if is_con else None",
+     "return self._refuse(p, SERVICE_UNAVAILABLE, slot)"),
+    ("Max-Age of a refusal", "self._response.opt.max_age = _RETRY_S", "pass"),
+    # handlers and their results, sections 5.2 and 5.9
+    ("a handler that raises", "except Exception as error:", "except KeyError as error:"),
+    ("the hook is told", "self.log(\"handler of \" + resource.link, error)", "pass"),
+    ("a FormatError is the peer's fault", "except FormatError:\n            return self._refuse(p, BAD_OPTION, slot)",
+     "except FormatError:\n            return self._refuse(p, INTERNAL_SERVER_ERROR, slot)"),
+    ("a response too large", "if reply_len > self.datagram_len:", "if False:"),
+    ("a request too large", "is_too_large = len(data) > self.datagram_len", "is_too_large = False"),
+    ("the response is emptied", "r[_PAYLOAD] = b\"\"\n        r[_REMOTE]", "r[_REMOTE]"),
+    ("no process in a handler", "self._is_in_handler = True", "pass"),
+    ("the catch-all handler", "or resource.handlers.get(0)", ""),
+    ("unknown methods", "if handler is None or p[_CODE] > IPATCH:\n            return METHOD_NOT_ALLOWED",
+     "if handler is None:\n            return METHOD_NOT_ALLOWED"),
+    ("4.04", "if resource is None:\n            return NOT_FOUND", "if False:\n            return NOT_FOUND"),
+    ("4.06", "not in resource.formats:\n            return NOT_ACCEPTABLE",
+     "not in resource.formats:\n            return 0"),
+    ("Content-Format by Accept", "_uint_bytes(self._accepted(p) if is_chosen else resource.formats[0])",
+     "_uint_bytes(resource.formats[0])"),
+    ("Content-Format of the handler", "if _find(r, _CONTENT_FORMAT) < 0:", "if True:"),
+    ("no Content-Format on errors", "if r[_PAYLOAD] and resource.formats and r[_CODE] < BAD_REQUEST:",
+     "if r[_PAYLOAD] and resource.formats:"),
+    # routing and discovery, section 6.5 and RFC 6690
+    ("the path is compared", "while resource is not None and not data.startswith(resource.path, start):",
+     "while False:"),
+    ("the first segment's length", "(stop - start) << 16 | first_len << 8 | data[stop - 1]",
+     "(stop - start) << 16 | data[stop - 1]"),
+    ("whole links", "if len(links) + 1 + len(link) > room_len:", "if False:"),
+    ("all filters", "if all([_matches(", "if any([not queries] + [_matches("),
+    ("a filter's prefix", "wanted[-1:] == \"*\" and value.startswith(wanted[:-1])", "False"),
+    ("one of several values", "values = value.split(\" \") + [value]", "values = [value]"),
+    # groups, section 8
+    ("no CON from a group", "if is_multicast and (p[_MTYPE] == CON or", "if is_multicast and ("),
+    ("no Reset to a group", "data[0] >> 4 != 4 or is_multicast:", "data[0] >> 4 != 4:"),
+    ("no error to a group", "return None if is_multicast and reply is not None",
+     "return None if False and reply is not None"),
+    # the format, section 3
+    ("only a CON is reset", "if len(data) < 4 or data[0] >> 4 != 4 or", "if len(data) < 4 or"),
+    ("the version", "data[0] & 0xC0 != 0x40", "False"),
+    ("tokens up to 8 bytes", "data[0] & 15 > 8", "False"),
+    ("a marker has a payload", "if at == n:\n                    return at\n",
+     "if False:\n                    return at\n"),
+    ("reserved classes", "if 31 < code < 64 or code > 191 or", "if"),
+    ("an empty message is empty", "code > 191 or not code and n > 4:", "code > 191:"),
+    ("repeated critical options", "and (delta or _REPEATABLE >> number & 1):", ":"),
+    ("option numbers up to 65535", "if number > 65535:", "if False:"),
+    # the time of the next event
+    ("a message to send is due", "self._queue and self._startable(now_ms) is not None:", "False:"),
+    ("the soonest event", "if soonest_ms is None or left_ms < soonest_ms:", "if soonest_ms is None:"),
+    ("the reason of the next event", "\"retransmit\" if record.transmissions_left else", ""),
+    # the clock's wrap
+    ("a wrap before a retransmission", "ticks_diff(now_ms, record.next_event_ms) >= 0",
+     "now_ms >= record.next_event_ms"),
+    ("a wrap before the next event", "ticks_diff(record.next_event_ms, now_ms)", "record.next_event_ms - now_ms"),
+    ("a wrap before the deadline", "ticks_diff(now_ms, record.transmitted_ms)", "(now_ms - record.transmitted_ms)"),
+    ("a wrap before duplicates are forgotten", "and ticks_diff(now_ms, self._sweep_ms) >= 0",
+     "and now_ms >= self._sweep_ms"),
+    ("a wrap while process waits", "timeout_ms - ticks_diff(now_ms, begin_ms)", "timeout_ms - (now_ms - begin_ms)"),
+    # the application's requests
+    ("one response to a request", "if self.has_responded:\n            raise ValueError(\"the request",
+     "if False:\n            raise ValueError(\"the request"),
+    ("one ACK to a request", "elif self.message.mtype != CON or self.is_acknowledged or",
+     "elif self.message.mtype != CON or"),
+    ("a separate response after the ACK", "if request.mtype == CON and self.is_acknowledged:", "if False:"),
+    ("the answer to a duplicate", "self._remember(slot, packed)\n", "pass\n"),
+    ("ignored CONs are acknowledged", "record.ack()\n", "pass\n"),
+    # the endpoint
+    ("16 datagrams", "if not left and timeout_ms is not None:", "if False:"),
+    ("errors of sendto", "except (OSError, TypeError, ValueError) as error:", "except KeyError as error:"),
+    ("errors of recvfrom", "except OSError:  # nothing there", "except KeyError:  # nothing there"),
+    ("an empty datagram", "if data:\n            reply", "if True:\n            reply"),
+    ("an empty datagram on an ESP32", "elif self.reopens_on_empty:", "elif False:"),
+    ("reopened once a second", "ticks_diff(now_ms, self._reopened_ms) < _REOPEN_MS:", "False:"),
+    ("names are looked up once", "self._names[remote] = address", "pass"),
+    ("records wait for process", "self._held.append(record)", "pass"),
+    ("records that find no room", "record.respond(SERVICE_UNAVAILABLE, max_age=_RETRY_S)", "pass"),
+    ("close ends exchanges", "self.end(record, Closed)", "pass"),
+)  # fmt: skip
+
+
+def mutate(source, mutant):
+    """Returns the source with one rule broken; raises ValueError unless its text is there once."""
+    name, old, new = mutant
+    if source.count(old) != 1:
+        raise ValueError(f"{name}: the text is {source.count(old)} times in lib/coap.py: {old!r}")
+    mutated = source.replace(old, new)
+    compile(mutated, name, "exec")
+    return mutated
+
+
+def snapshot(folder):
+    """Copies the portable tests, so that editing them meanwhile changes nothing; returns the folder."""
+    tests = Path(folder, "tests")
+    tests.mkdir()
+    for path in (ROOT / "tests").glob("*.py"):
+        shutil.copy(path, tests)
+    return tests
+
+
+def fails_a_test(source, tests):
+    """Whether one of the `tests` fails with this text of the library; so does one that hangs."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(tests, f"{folder}/tests")
+        Path(folder, "lib").mkdir()
+        Path(folder, "lib/coap.py").write_text(source)
+        files = sorted(Path(folder, "tests").glob("test_*.py"), key=lambda path: path.stem not in FIRST)
+        command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--rootdir", folder]
+        environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        words = [*command, *files]
+        try:
+            done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            return True
+    if done.returncode not in (0, 1):
+        raise RuntimeError(done.stdout + done.stderr)
+    return done.returncode == 1
+
+
+def survivors(mutants):
+    """Returns the names of the mutants that no test notices; raises ValueError if one does not fit the source."""
+    source = (ROOT / "lib/coap.py").read_text()
+    sources = [mutate(source, mutant) for mutant in mutants]
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
+        tests = snapshot(folder)
+        if fails_a_test(source, tests):
+            raise ValueError("the tests fail without a mutant")
+        caught = list(pool.map(lambda mutated: fails_a_test(mutated, tests), sources))
+    return [mutant[0] for mutant, is_caught in zip(mutants, caught) if not is_caught]
+
+
+def main(words):
+    """Runs the mutants whose names contain one of the words, all without words; returns the exit code."""
+    chosen = [mutant for mutant in MUTANTS if not words or any(word in mutant[0] for word in words)]
+    try:
+        survived = survivors(chosen)
+    except ValueError as error:
+        print(error)
+        return 2
+    for name in survived:
+        print("survived:", name)
+    print(f"{len(chosen) - len(survived)} of {len(chosen)} mutants caught")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,24 @@
+"""A sample of tests/host/mutation.py: the portable tests notice a broken rule of each kind."""
+
+import mutation
+
+SAMPLE = (
+    "the wait doubles",
+    "NSTART is per peer",
+    "the duplicate of a write",
+    "4.06",
+    "errors of sendto",
+)
+
+
+def test_broken_rules_are_noticed():
+    chosen = [mutant for mutant in mutation.MUTANTS if mutant[0] in SAMPLE]
+    assert len(chosen) == len(SAMPLE)
+    assert mutation.survivors(chosen) == []
+
+
+def test_every_mutant_fits_the_source_and_has_a_name_of_its_own():
+    source = (mutation.ROOT / "lib/coap.py").read_text()
+    for mutant in mutation.MUTANTS:
+        assert mutation.mutate(source, mutant) != source
+    assert len({name for name, _, _ in mutation.MUTANTS}) == len(mutation.MUTANTS)
