@@ -715,10 +715,10 @@ class Message:
 
     @payload.setter
     def payload(self, value):
-        if isinstance(value, str):
+        if not isinstance(value, _BYTES):
+            if not isinstance(value, str):
+                raise TypeError("a payload is bytes or str, not %r" % (value,))
             value = value.encode()
-        elif not isinstance(value, _BYTES):
-            raise TypeError("a payload is bytes or str, not %r" % (value,))
         self.packet[_PAYLOAD] = value
 
     @property
@@ -962,13 +962,16 @@ class Message:
 
 
 def code_text(code):
-    """A code as in `2.05 CONTENT` or `GET`."""
+    """A code as in `2.05 Content` or `GET`, the name as in the RFCs."""
     if not code:
-        return "EMPTY" if code == 0 else "no code"
+        return "Empty" if code == 0 else "no code"
     if code < 8:
         return ("GET", "POST", "PUT", "DELETE", "FETCH", "PATCH", "iPATCH")[code - 1]
-    name = [name for name in globals() if name.isupper() and name[0] != "_" and globals()[name] == code]
-    return " ".join(["%d.%02d" % (code >> 5, code & 31)] + name)
+    text = "%d.%02d" % (code >> 5, code & 31)
+    for name in globals():
+        if globals()[name] == code and name.isupper() and name[0] != "_":
+            text += "".join([" " + word[0] + word[1:].lower() for word in name.split("_")])
+    return text
 
 
 # ---- URIs ----
@@ -2187,7 +2190,8 @@ class Endpoint(Engine):
 
     def _turn(self, now_ms, wait_ms):
         """Send what is due, wait until the next event at most for a datagram, handle it; whether one came."""
-        if self._open or self._queue or self._answers or self._sweep_ms is not None:
+        left_ms = _FAR_MS if self._sweep_ms is None else ticks_diff(self._sweep_ms, now_ms)
+        if self._open or self._queue or self._answers or left_ms <= 0:
             exchanges = len(self._open) + len(self._queue)
             packed = self.due(now_ms)
             while packed is not None:
@@ -2195,9 +2199,9 @@ class Endpoint(Engine):
                 packed = self.due(now_ms)
             if len(self._open) + len(self._queue) < exchanges:
                 wait_ms = 0  # one has ended, and somebody may wait for that
-            next_ms = self.next_ms(now_ms)
-            if next_ms is not None and next_ms < wait_ms:
-                wait_ms = next_ms
+            left_ms = self.next_ms(now_ms)
+        if left_ms is not None and left_ms < wait_ms:
+            wait_ms = left_ms
         if self.socket is None:
             self._reopen()
             wait_ms = min(wait_ms, _REOPEN_MS)
