@@ -240,7 +240,7 @@ def test_a_put_received_twice_is_executed_once_and_answered_twice(server):
     put = bytes.fromhex("41031235 ee") + b"\xb5count"
     put_again = bytes.fromhex("41031236 ef") + b"\xb5count"
     get = bytes.fromhex("41011237 f0") + b"\xb5count"
-    first, second = b"\x61\x44\x12\x35\xee\xff1", b"\x61\x44\x12\x36\xef\xff2"
+    first, second = b"\x61\x44\x12\x35\xee\xc0\xff1", b"\x61\x44\x12\x36\xef\xc0\xff2"
     assert replies(server, put, put, put_again, put, put_again, get) == [
         *(first, first, second, first, second),
         b"\x61\x45\x12\x37\xf0\xc0\xff2",
@@ -253,7 +253,7 @@ def test_a_non_put_received_twice_is_executed_once_and_answered_once(server):
     put = bytes.fromhex("51031235 ee") + b"\xb5count"
     get = bytes.fromhex("41011237 f0") + b"\xb5count"
     answer, count, pong = replies(server, put, put, put, get)
-    assert answer[:2] + answer[4:] == b"\x51\x44\xee\xff1"
+    assert answer[:2] + answer[4:] == b"\x51\x44\xee\xc0\xff1"
     assert (count, pong) == (b"\x61\x45\x12\x37\xf0\xc0\xff1", PONG)
 
 
