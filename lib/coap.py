@@ -2267,7 +2267,7 @@ class Endpoint(Engine):
     def _reopen(self):
         """Replace the socket, at most once a second; None until it can be opened."""
         now_ms = ticks_ms()
-        if self._reopened_ms is not None and ticks_diff(now_ms, self._reopened_ms) < _REOPEN_MS:
+        if self._reopened_ms is not None and 0 <= ticks_diff(now_ms, self._reopened_ms) < _REOPEN_MS:
             return
         self._reopened_ms = now_ms
         if self.socket is not None:
@@ -2301,6 +2301,8 @@ class Endpoint(Engine):
     def request(self, method, uri, payload=b"", timeout_ms=None, **options):
         """Send a request and wait for the response, serving meanwhile; returns the response Message, any code.
 
+        None is returned for a request that wants no response (no_response=26), once it has gone.
+
         method, uri, payload and options (fields, too: mtype=NON) as in Message; timeout_ms from its first
         transmission, default MAX_TRANSMIT_WAIT (93 s).
         Raises Timeout, Reset or Rejected, OSError if the name is not known, ValueError, RuntimeError in a handler.
@@ -2319,7 +2321,7 @@ class Endpoint(Engine):
                 record.cancel()
         if record.error:
             raise record.error(uri)
-        return record.response.message
+        return record.response and record.response.message
 
     def _hold(self, record):
         """Keep a record for the next process(); with no room left, a request is refused."""

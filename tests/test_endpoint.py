@@ -381,6 +381,16 @@ def test_esp32_when_empty_datagrams_go_on_then_replaced_once_a_second():
         check.eq(sockets.opened[2].sent, [(reply(1), PEER)])
 
 
+def test_esp32_when_the_ticks_have_come_round_then_it_is_replaced_all_the_same():
+    """RFC 7252 section 11: a period of ticks after the last time, less 5 s, the difference is negative."""
+    with fake.Clock() as clock, Sockets() as sockets:
+        endpoint = deaf_endpoint(sockets)
+        endpoint.process(0)
+        sockets.opened[1].inbox.append((b"", PEER))
+        clock.now_ms = coap.ticks_add(clock.now_ms, -5000)
+        check.eq((endpoint.process(0), len(sockets.opened)), (None, 3))
+
+
 def test_esp32_when_no_socket_can_be_opened_then_it_tries_again():
     """RFC 7252 section 11: the loop lives, and a second later the server."""
     with fake.Clock() as clock, Sockets() as sockets:
@@ -531,6 +541,15 @@ def test_request_when_it_is_reset_then_reset():
         endpoint = coap.Endpoint(sock=Answering(answer))
         endpoint.resolve = Resolver(PEER)
         check.raises(error, endpoint.get, "coap://x/r")
+
+
+def test_request_when_it_wants_no_response_then_none_once_it_has_gone():
+    """RFC 7967 section 2.1: sent as NON, or acknowledged as CON, is all that can be known."""
+    endpoint, transport = serve()
+    endpoint.resolve = Resolver(OTHER)
+    with fake.Clock():
+        check.eq(endpoint.post("coap://x/r", mtype=coap.NON, no_response=26), None)
+    check.eq([fake.head(datagram)[:2] for datagram, _ in transport.sent], [(coap.NON, coap.POST)])
 
 
 def test_request_when_the_argument_is_wrong_then_it_is_said_at_once():

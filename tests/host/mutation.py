@@ -198,7 +198,7 @@ MUTANTS = (
     ("errors of recvfrom", "except OSError:  # nothing there", "except KeyError:  # nothing there"),
     ("an empty datagram", "if data:\n            reply", "if True:\n            reply"),
     ("an empty datagram on an ESP32", "elif self.reopens_on_empty:", "elif False:"),
-    ("reopened once a second", "ticks_diff(now_ms, self._reopened_ms) < _REOPEN_MS:", "False:"),
+    ("reopened once a second", "0 <= ticks_diff(now_ms, self._reopened_ms) < _REOPEN_MS:", "False:"),
     ("names are looked up once", "self._names[remote] = address", "pass"),
     ("records wait for process", "self._held.append(record)", "pass"),
     ("records that find no room", "record.respond(SERVICE_UNAVAILABLE, max_age=_RETRY_S)", "pass"),
