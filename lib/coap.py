@@ -152,8 +152,8 @@ _LARGE_CRITICAL = const(1 << 29)  # bit 29: a critical option above 28
 # Critical options understood in requests: Uri-Host, Uri-Port, Uri-Path, Uri-Query, Accept
 _UNDERSTOOD = const(1 << 3 | 1 << 7 | 1 << 11 | 1 << 15 | 1 << 17)
 _CRITICAL = const(0x2AAAAAAB)  # the odd numbers, RFC 7252 section 5.4.6, and bits 0 and 29
-_REFUSED = const(0x2AAAAAAB & ~(1 << 3 | 1 << 7 | 1 << 11 | 1 << 15 | 1 << 17))
-_JUDGED = const(0x2AAAAAAB & ~(1 << 3 | 1 << 7 | 1 << 11 | 1 << 15))  # ... and Accept
+_REFUSED = const(_CRITICAL & ~_UNDERSTOOD)
+_JUDGED = const(_REFUSED | 1 << _ACCEPT)  # what is looked at before a handler is called
 _BYTES = (bytes, bytearray, memoryview)
 _REPEATABLE = const(1 << 1 | 1 << 4 | 1 << 8 | 1 << 11 | 1 << 15 | 1 << 20)
 
@@ -385,6 +385,18 @@ def _read_value(p, start):
         return str(value, "utf-8")
     except ValueError:
         raise FormatError("option %d is not UTF-8" % p[_NUMBER]) from None
+
+
+def _raw_options(p):
+    """All options of `p` as a list of (number, bytes), in their order."""
+    pairs = []
+    at = p[_START]
+    p[_NUMBER] = 0
+    while at < p[_END]:
+        at = _step(p, at)
+        pairs.append((p[_NUMBER], bytes(p[_DATA][at : p[_STOP]])))
+        at = p[_STOP]
+    return pairs
 
 
 def _encode_value(number, value):
@@ -914,16 +926,10 @@ class Message:
         It has the code and all options but Observe (RFC 7641 section 2), those that are NoCacheKey, and the numbers
         in `ignore_options`; of a FETCH the payload, too (RFC 8132 section 2).
         """
-        p = self.packet
         key = [self.code, bytes(self.payload) if self.code == FETCH else b""]
-        at = p[_START]
-        p[_NUMBER] = 0
-        while at < p[_END]:
-            at = _step(p, at)
-            number = p[_NUMBER]
-            if number & 0x1E != 0x1C and number != _OBSERVE and number not in ignore_options:
-                key.append((number, bytes(p[_DATA][at : p[_STOP]])))
-            at = p[_STOP]
+        for pair in _raw_options(self.packet):
+            if pair[0] & 0x1E != 0x1C and pair[0] != _OBSERVE and pair[0] not in ignore_options:
+                key.append(pair)
         return tuple(key)
 
     def __eq__(self, other):
@@ -948,16 +954,11 @@ class Message:
         if p[_MID] is not None:
             line += " mid=%d" % p[_MID]
         line += " token=" + "".join(["%02x" % b for b in self.token])
-        at = p[_START]
-        p[_NUMBER] = 0
-        while at < p[_END]:
-            at = _step(p, at)
-            stop = p[_STOP]
-            name = [name for name in _NAMES if _NAMES[name] == p[_NUMBER] and name != "etags"]
-            is_uint = _kind(p[_NUMBER]) == _UINT
-            value = _uint(p[_DATA], at, stop) if is_uint else bytes(p[_DATA][at:stop])
-            line += " %s=%r" % (name[0] if name else p[_NUMBER], value)
-            at = stop
+        for number, value in _raw_options(p):
+            name = [name for name in _NAMES if _NAMES[name] == number and name != "etags"]
+            if _kind(number) == _UINT:
+                value = _uint(value, 0, len(value))
+            line += " %s=%r" % (name[0] if name else number, value)
         return "%s, %d bytes>" % (line, len(self.payload))
 
 
@@ -1201,14 +1202,14 @@ class ReceptionRecord:
             raise ValueError("ack is for a CON without answer")
         else:
             self.is_acknowledged = True
-            self.endpoint.answer(self, bytes((0x60, 0, self.mid >> 8, self.mid & 255)))
+            self.endpoint.answer(self, bytes(self.endpoint.empty(ACK, self.mid)))
 
     def reset(self):
         """Answer with a Reset: the message makes no sense here; sent by the next process. Raises ValueError twice."""
         if self.has_responded:
             raise ValueError("the message was answered")
         self.has_responded = True
-        self.endpoint.answer(self, bytes((0x70, 0, self.mid >> 8, self.mid & 255)))
+        self.endpoint.answer(self, bytes(self.endpoint.empty(RST, self.mid)))
 
     def respond(self, code=CONTENT, payload=b"", **options):
         """Answer the request with a response Message, or one made of `code`, `payload` and options by name.
@@ -1501,7 +1502,7 @@ class Engine:
         if _index(p, data) >= 0:
             if len(data) < 4 or data[0] >> 4 != 4 or is_multicast:  # only a CON is reset
                 return None
-            return self._empty(RST, data[2] << 8 | data[3])
+            return self.empty(RST, data[2] << 8 | data[3])
         p[_REMOTE] = peer
         is_request = p[_MTYPE] <= NON and 0 < p[_CODE] < 32
         if is_multicast and (p[_MTYPE] == CON or not is_request or is_too_large):
@@ -1509,12 +1510,12 @@ class Engine:
         if is_too_large:
             if is_request:
                 return self._refuse(p, REQUEST_ENTITY_TOO_LARGE, -1)
-            return self._empty(RST, p[_MID]) if p[_MTYPE] == CON else None
+            return self.empty(RST, p[_MID]) if p[_MTYPE] == CON else None
         if not is_request:
             return self._receive_other(p, peer, now_ms)
         reply = self._receive_request(p, peer, now_ms)
         if p[_SEEN] & _HAS_NO_RESPONSE and reply is not None and reply[1] and _is_unwanted(p, reply[1]):
-            reply = self._empty(ACK, p[_MID]) if p[_MTYPE] == CON else None
+            reply = self.empty(ACK, p[_MID]) if p[_MTYPE] == CON else None
         return None if is_multicast and reply is not None and not 64 <= reply[1] < 128 else reply
 
     def _receive_request(self, p, peer, now_ms):
@@ -1538,7 +1539,7 @@ class Engine:
         if handler is None or p[_SEEN] & _JUDGED or p[_CODE] > IPATCH:
             refusal = self._refusal(p, resource, handler)
             if refusal == BAD_OPTION and not is_con:
-                return self._empty(RST, mid)
+                return self.empty(RST, mid)
         until_ms = self._until(now_ms, self.tuning.exchange_lifetime_ms if is_con else self.tuning.non_lifetime_ms)
         if is_safe or refusal:
             slot = self._note(mid % self._recent, mid, peer, until_ms)
@@ -1722,7 +1723,7 @@ class Engine:
             if len(self._pending) >= self._limits[2]:
                 return self._refuse(p, SERVICE_UNAVAILABLE, slot)
             self._pending.append((p[_REMOTE], _token(p), p[_MID], until_ms, self._request.opt.no_response or 0))
-        return self._remember(slot, self._empty(ACK, p[_MID])) if p[_MTYPE] == CON else None
+        return self._remember(slot, self.empty(ACK, p[_MID])) if p[_MTYPE] == CON else None
 
     def _reply(self, p, slot):
         """The response as a datagram: an ACK, or a NON to a NON; remembered in `slot`."""
@@ -1754,8 +1755,8 @@ class Engine:
         self._reply_mid = self._reply_mid - 1 & 0xFFFF
         return self._reply_mid
 
-    def _empty(self, mtype, mid):
-        """An empty message as a datagram."""
+    def empty(self, mtype, mid):
+        """An empty message as a datagram, valid until the next reply."""
         out = self._out
         out[:] = b"\x40\0\0\0"
         out[0] |= mtype << 4
@@ -1797,26 +1798,26 @@ class Engine:
         if not p[_CODE]:
             if p[_MTYPE] >= ACK:
                 self._receive_empty(p, peer, now_ms)
-            return self._empty(RST, mid) if is_con else None  # a ping
+            return self.empty(RST, mid) if is_con else None  # a ping
         if p[_CODE] < 32 or p[_MTYPE] == RST:
             return None
         if is_con and self._find_kept(mid, peer, now_ms) >= 0:
-            return self._empty(ACK, mid)
+            return self.empty(ACK, mid)
         record = self._requester(p, peer)
         if record is None:
-            return self._empty(RST, mid) if is_con else None
+            return self.empty(RST, mid) if is_con else None
         is_group = record.remote != peer
         if p[_SEEN] & _CRITICAL:
             if not is_group:
                 self.end(record, Rejected)
-            return self._empty(RST, mid) if is_con else None
+            return self.empty(RST, mid) if is_con else None
         if is_group and (len(record.responses) >= self._limits[3] or _has_answered(record, peer)):
             return None
         self._deliver(record, p, peer, now_ms, None)
         if not is_con:
             return None
         self._keep(mid, peer, now_ms, self._until(now_ms, self.tuning.exchange_lifetime_ms))
-        return self._empty(ACK, mid)
+        return self.empty(ACK, mid)
 
     def _receive_empty(self, p, peer, now_ms):
         """Take an empty ACK or a Reset: it must come from the peer and carry the ID of an unanswered message."""

@@ -2,21 +2,11 @@
 
 import check
 import coap
+import corpus
 import fake
 
 PEER = ("192.0.2.1", 5683)
 PAYLOAD = b"22.5 C"
-
-VALID = (
-    b"\x60\x00\x12\x34",
-    b"\x42\x01\x7d\x34tk\xb7sensors\x04temp\x61\x32",
-    b"\x62\x45\x7d\x34tk\xc0\xff22.5 C and some",
-    b"\x48\x02\x7d\x34abcdefgh\x3bexample.org\x81a\x01b\x13\x11\x0a\x40\x45a=123\x03b=2\xff" + b"p" * 64,
-    b"\x54\x45\x7d\x34abcd\x61\x05\x60\x81\x3c\xff22.5",
-    b"\x64\x45\x7d\x34abcd\x44etag\x80\xb1\x0e\xff" + b"x" * 512,
-    b"\x40\x01\x34\x12\xbd\x0d" + b"a" * 26 + b"\xd1\x01z\xe1\x01\x00y\x0e\x00\x02" + b"b" * 271,
-    b"\x40\x03\x01\x02\xb1a\x01b\x00\xe1\xfd\xe7c",
-)
 
 
 def request(method, path, mid, mtype=coap.CON, payload=b""):
@@ -50,7 +40,7 @@ def exchange_all(engine, datagrams):
 def test_index_when_the_message_is_valid_then_nothing_is_allocated():
     """RFC 7252 section 3: one pass that notes offsets."""
     message = coap.Message()
-    for datagram in VALID:
+    for datagram in corpus.VALID:
         check.no_alloc(message.index, datagram)
 
 

@@ -82,9 +82,9 @@ MUTANTS = (
     ("the ACK of a separate response ends it",
      "if not record.is_request:\n                        self.end(record, None)",
      "if False:\n                        pass"),
-    ("Reset to a response nobody awaits", "if record is None:\n            return self._empty(RST, mid) if",
+    ("Reset to a response nobody awaits", "if record is None:\n            return self.empty(RST, mid) if",
      "if record is None:\n            return None if"),
-    ("a ping is answered", "return self._empty(RST, mid) if is_con else None  # a ping", "return None"),
+    ("a ping is answered", "return self.empty(RST, mid) if is_con else None  # a ping", "return None"),
     # what send refuses
     ("no CON to a group", "if is_group and mtype == CON:", "if False:"),
     ("a group gets a NON", "mtype = NON if is_group else CON", "mtype = CON"),

@@ -11,6 +11,7 @@ from proving import IS_MICROPYTHON, come_to_rest, command_line, free_heap, must
 
 # isort: split
 import coap
+import corpus
 import fake
 
 STATELESS = 200000 if IS_MICROPYTHON else 1000000
@@ -19,19 +20,6 @@ COST_RATIO = 5
 HEAP_DRIFT = 256
 LONGEST = 1160
 
-VALID = (
-    b"\x60\x00\x12\x34",
-    b"\x42\x01\x7d\x34tk\xb7sensors\x04temp\x61\x32",
-    b"\x62\x45\x7d\x34tk\xc0\xff22.5 C and some",
-    b"\x48\x02\x7d\x34abcdefgh\x3bexample.org\x81a\x01b\x13\x11\x0a\x40\x45a=123\x03b=2\xff" + b"p" * 64,
-    b"\x54\x45\x7d\x34abcd\x61\x05\x60\x81\x3c\xff22.5",
-    b"\x64\x45\x7d\x34abcd\x44etag\x80\xb1\x0e\xff" + b"x" * 512,
-    b"\x40\x01\x34\x12\xbd\x0d" + b"a" * 26 + b"\xd1\x01z\xe1\x01\x00y\x0e\x00\x02" + b"b" * 271,
-    b"\x40\x03\x01\x02\xb1a\x01b\x00\xe1\xfd\xe7c",
-    b"\x44\x01\x7d\x34abcd\xbb.well-known\x04core\x49rt=sensor",
-    b"\x41\x03\x7d\x34a\x14etag\x40\xb1t\xd2\x01\x16\x21\xb1\x00\xd1\x08\x40\xff" + b"y" * 40,
-    b"\x50\x02\x00\x01\x39localhost\x42\x16\x33\x44text\xd1\x0a\x06\xd5\x06coap:\xd2\x08\x04\x00\xd3\xb3abc",
-)
 NAMES = (
     "if_match", "uri_host", "etag", "etags", "if_none_match", "observe", "uri_port", "location_path", "oscore",
     "uri_path", "content_format", "max_age", "uri_query", "hop_limit", "accept", "location_query", "block2", "block1",
@@ -66,7 +54,7 @@ def change(random, out, at, kind):
         header = (random.below(3) + 13 << 4 | random.below(16)) if random.below(2) else random.below(16) << 4 | 13
         out[at:at] = bytes((header,)) + random.bytes(random.below(5))
     elif kind == 7:
-        other = VALID[random.below(len(VALID))]
+        other = corpus.VALID[random.below(len(corpus.VALID))]
         out[at:] = other[random.below(len(other)) :]
 
 
@@ -102,7 +90,7 @@ def prove_stateless(n):
     random = fake.Random(21)
     decoded = 0
     for _ in range(n):
-        data = mutated(random, VALID[random.below(len(VALID))])
+        data = mutated(random, corpus.VALID[random.below(len(corpus.VALID))])
         try:
             message = coap.Message.decode(data)
         except coap.FormatError:
@@ -147,7 +135,7 @@ def shapes(size):
     for n in range(20):
         data = b""
         while len(data) < size:
-            data += mutated(random, VALID[random.below(len(VALID))])[4:]
+            data += mutated(random, corpus.VALID[random.below(len(corpus.VALID))])[4:]
         found["mutated %d" % n] = HEAD + data[: size - 4]
     return found
 
@@ -257,7 +245,7 @@ class Victim:
         if kind < 4:
             data = self.request()
         elif kind == 4:
-            data = VALID[random.below(len(VALID))]
+            data = corpus.VALID[random.below(len(corpus.VALID))]
         elif kind == 5:
             return random.bytes(random.below(40)), peer
         else:
