@@ -22,6 +22,7 @@ RFC 7252: server and client over UDP, no proxy. RFC 6690: discovery. RFC 7967: N
 iPATCH. Times are milliseconds of `ticks_ms`, which wrap: compare them by `ticks_diff`.
 """
 
+import gc
 import os
 import sys
 import time
@@ -55,6 +56,7 @@ except ImportError:  # CPython: the same 30 bit milliseconds as on a board, so t
 
 
 VERSION = "0.1.0"
+_ON_CPYTHON = sys.implementation.name == "cpython"
 
 # Message types (RFC 7252 section 3)
 CON = const(0)
@@ -112,6 +114,8 @@ NO_RESPONSE = object()  # there is none (RFC 7967); a CON is acknowledged all th
 
 # Options the code below names (RFC 7252 section 12.2)
 _URI_HOST = const(3)
+_ETAG = const(4)
+_IF_NONE_MATCH = const(5)
 _OBSERVE = const(6)
 _URI_PORT = const(7)
 _URI_PATH = const(11)
@@ -152,8 +156,9 @@ _LARGE_CRITICAL = const(1 << 29)  # bit 29: a critical option above 28
 # Critical options understood in requests: Uri-Host, Uri-Port, Uri-Path, Uri-Query, Accept
 _UNDERSTOOD = const(1 << 3 | 1 << 7 | 1 << 11 | 1 << 15 | 1 << 17)
 _CRITICAL = const(0x2AAAAAAB)  # the odd numbers, RFC 7252 section 5.4.6, and bits 0 and 29
-_REFUSED = const(_CRITICAL & ~_UNDERSTOOD)
-_JUDGED = const(_REFUSED | 1 << _ACCEPT)  # what is looked at before a handler is called
+_CONDITIONAL = const(1 << 1 | 1 << 5)  # If-Match, If-None-Match
+# What is looked at before a handler is called
+_JUDGED = const(_CRITICAL & ~_UNDERSTOOD | 1 << _ACCEPT | 1 << _CONTENT_FORMAT)
 _BYTES = (bytes, bytearray, memoryview)
 _REPEATABLE = const(1 << 1 | 1 << 4 | 1 << 8 | 1 << 11 | 1 << 15 | 1 << 20)
 
@@ -278,26 +283,27 @@ def _index(p, data):
 
 def _index_options(p, data, at, n):
     """The rest of _index: options from offset `at`, and the payload, which ends at `n`."""
-    p[_PATH] = number = seen = 0
+    p[_END] = n
+    p[_PATH] = 0
+    number = seen = 0
     while at < n:
         b = data[at]
         at += 1
-        delta = b >> 4
-        length = b & 15
-        if delta > 12 or length > 12:
-            if b == 0xFF:
-                if at == n:
-                    return at
-                n = at = at - 1
-                break
-            extended_len = (delta > 12) + (delta > 13) + (length > 12) + (length > 13)
-            if delta == 15 or length == 15 or at + extended_len > n:
+        if b < 0xD0 and b & 15 < 13:
+            length = b & 15
+            b >>= 4
+        elif b == 0xFF:
+            if at == n:
                 return at
-            p[_NUMBER] = 0
-            at = _step(p, at - 1)
-            delta = p[_NUMBER]
+            n = at = at - 1
+            break
+        else:
+            at = _extended(p, at)
+            if p[_STOP] < 0:
+                return at
+            b = p[_NUMBER]
             length = p[_STOP] - at
-        number += delta
+        number += b
         if number > _MAX_KNOWN:
             if number > 65535:
                 return at
@@ -305,12 +311,12 @@ def _index_options(p, data, at, n):
                 seen |= _LARGE_CRITICAL
             elif number == _NO_RESPONSE:
                 seen |= _HAS_NO_RESPONSE
-        elif _MIN_LEN[number] <= length <= _MAX_LEN[number] and (delta or _REPEATABLE >> number & 1):
+        elif length <= _MAX_LEN[number] and length >= _MIN_LEN[number] and (b or _REPEATABLE >> number & 1):
             seen |= 1 << number
         elif number & 1:
             seen |= _MALFORMED_CRITICAL
         if number == _URI_PATH:
-            if delta:
+            if b:
                 p[_PATH] = at
                 p[_FIRST_LEN] = length
             p[_PATH_END] = at + length
@@ -320,15 +326,43 @@ def _index_options(p, data, at, n):
     return -1 if at == n else n
 
 
+def _extended(p, at):
+    """Set the cursor of `p` by the option header with extensions before offset `at`; returns where its value starts.
+
+    p[_NUMBER] is the delta. If it is malformed, p[_STOP] is -1; p[_END] is the end of the datagram.
+    """
+    delta = p[_DATA][at - 1] >> 4
+    length = p[_DATA][at - 1] & 15
+    extended_len = (delta > 12) + (delta > 13) + (length > 12) + (length > 13)
+    if delta == 15 or length == 15 or at + extended_len > p[_END]:
+        p[_STOP] = -1
+        return at
+    p[_NUMBER] = 0
+    return _step(p, at - 1)
+
+
 def _find(p, number):
     """Set the cursor of `p` on the first option `number`; returns where its value starts, or -1."""
+    data = p[_DATA]
     at = p[_START]
-    p[_NUMBER] = 0
-    while at < p[_END]:
-        at = _step(p, at)
-        if p[_NUMBER] >= number:
-            return at if p[_NUMBER] == number else -1
-        at = p[_STOP]
+    end = p[_END]
+    found = 0
+    while at < end:
+        b = data[at]
+        if b < 0xD0 and b & 15 < 13:  # the usual header; what _step would do
+            found += b >> 4
+            at += 1
+            stop = at + (b & 15)
+        else:
+            p[_NUMBER] = found
+            at = _step(p, at)
+            found = p[_NUMBER]
+            stop = p[_STOP]
+        if found >= number:
+            p[_NUMBER] = found
+            p[_STOP] = stop
+            return at if found == number else -1
+        at = stop
     return -1
 
 
@@ -339,6 +373,12 @@ def _uint(data, start, stop):
         value = value << 8 | data[start]
         start += 1
     return value
+
+
+def _uint_option(p, number):
+    """The value of the uint option `number`, which is there."""
+    at = _find(p, number)
+    return _uint(p[_DATA], at, p[_STOP])
 
 
 def _kind(number):
@@ -353,10 +393,10 @@ def _fits(number, kind, length):
     """Whether a value of option `number` of this format may have `length` bytes."""
     if kind == _ANY:
         return length <= 65804
-    if number == _PROXY_URI:
-        return 1 <= length <= 1034
     if number <= _MAX_KNOWN:
         return _MIN_LEN[number] <= length <= _MAX_LEN[number]
+    if number == _PROXY_URI:
+        return 1 <= length <= 1034
     at = _large_at(number)
     return _LARGE[at + 3] <= length <= _LARGE[at + 4]
 
@@ -369,22 +409,39 @@ def _large_at(number):
     return -1
 
 
-def _read_value(p, start):
-    """The value under the cursor of `p`, by its format; raises FormatError if it is text and not UTF-8."""
-    kind = _kind(p[_NUMBER])
-    if not _fits(p[_NUMBER], kind, p[_STOP] - start):
-        kind = _ANY
+def _read_value(p, start, kind):
+    """The value under the cursor of `p`, of the format `kind`; raises FormatError if it is text and not UTF-8."""
     if kind == _UINT:
         return _uint(p[_DATA], start, p[_STOP])
     if kind == _EMPTY:
         return True
-    value = bytes(p[_DATA][start : p[_STOP]])
-    if kind != _STRING:
-        return value
+    value = p[_DATA][start : p[_STOP]]
+    return _text(p[_NUMBER], value) if kind == _STRING else bytes(value)
+
+
+def _text(number, value):
+    """The UTF-8 bytes of option `number` as str; raises FormatError."""
     try:
         return str(value, "utf-8")
     except ValueError:
-        raise FormatError("option %d is not UTF-8" % p[_NUMBER]) from None
+        raise FormatError("option %d is not UTF-8" % number) from None
+
+
+def _values(p, number):
+    """The values of option `number` in `p`, a tuple in their order; without those of a forbidden length."""
+    kind = _kind(number)
+    if p[_START] and kind != _ANY and number <= _MAX_KNOWN and not p[_SEEN] >> number & 1:
+        return ()
+    values = []
+    at = _find(p, number)
+    while at >= 0:
+        if _fits(number, kind, p[_STOP] - at):
+            values.append(_read_value(p, at, kind))
+        at = p[_STOP]
+        if at >= p[_END] or p[_DATA][at] >> 4:
+            break
+        at = _step(p, at)
+    return tuple(values)
 
 
 def _raw_options(p):
@@ -401,12 +458,13 @@ def _raw_options(p):
 
 def _encode_value(number, value):
     """`value` as the bytes of option `number`; raises TypeError or ValueError if the option cannot hold it."""
-    _check("an option's number", number, 1, 65535)
+    if not 0 < number <= _MAX_KNOWN:
+        _check("an option's number", number, 1, 65535)
     kind = _kind(number)
-    if kind == _EMPTY and value is True:
-        value = b""
-    elif isinstance(value, str) and (kind == _STRING or kind == _ANY):
+    if isinstance(value, str) and (kind == _STRING or kind == _ANY):
         value = value.encode()
+    elif kind == _EMPTY and value is True:
+        value = b""
     elif isinstance(value, int) and (kind == _UINT or kind == _ANY):
         value = _uint_bytes(value)
     elif not isinstance(value, _BYTES):
@@ -418,6 +476,8 @@ def _encode_value(number, value):
 
 def _uint_bytes(value):
     """The fewest bytes that hold `value`, 0 to 2**32 - 1 (RFC 7252 section 3.2)."""
+    if 0 < value < 256:
+        return bytes((value,))
     _check("an option's value", value, 0, 0xFFFFFFFF)
     length = 0
     while value >> 8 * length:
@@ -435,9 +495,6 @@ def _check(what, value, lowest, highest):
 
 def _put_header(out, delta, length):
     """Append an option's header to the bytearray `out`; allocates nothing while `out` has the capacity."""
-    if delta < 13 and length < 13:
-        out.append(delta << 4 | length)
-        return
     high = delta if delta < 13 else 13 if delta < 269 else 14
     out.append(high << 4 | (length if length < 13 else 13 if length < 269 else 14))
     _put_extension(out, delta)
@@ -477,12 +534,22 @@ def _add(p, number, value):
     if p[_START]:
         _own(p)
     data = p[_DATA]
-    if number >= p[_LAST]:
-        _put_header(data, number - p[_LAST], len(value))
-        data[len(data) :] = value
+    delta = number - p[_LAST]
+    if delta >= 0:
+        if delta < 13 and len(value) < 13:
+            data.append(delta << 4 | len(value))
+        else:
+            _put_header(data, delta, len(value))
+        data += value
         p[_LAST] = number
         p[_END] = len(data)
         return
+    _insert(p, number, value)
+
+
+def _insert(p, number, value):
+    """Add an option that does not come last."""
+    data = p[_DATA]
     at = p[_NUMBER] = before = 0
     while at < len(data):
         start = _step(p, at)
@@ -593,7 +660,25 @@ def _option_number(name):
 
 def _is_repeatable(number, name):
     """Whether the option has several values under this name."""
-    return name != "etag" and (number == 292 or number <= _MAX_KNOWN and _REPEATABLE >> number & 1)
+    if number > _MAX_KNOWN:
+        return number == 292
+    return _REPEATABLE >> number & 1 and name != "etag"
+
+
+def _set_option(p, name, value):
+    """Put `value` in the place of all options of that name, as Options has it."""
+    number = _option_number(name)
+    if value is None or value is False:
+        _remove(p, number)
+    elif _is_repeatable(number, name):
+        if isinstance(value, (str, bytes)):
+            raise TypeError("%s takes a tuple of values" % name)
+        _replace(p, number, value)
+    else:
+        value = _encode_value(number, value)
+        if number <= p[_LAST]:
+            _remove(p, number)
+        _add(p, number, value)
 
 
 class Options:
@@ -604,34 +689,23 @@ class Options:
     those of the RFCs in lower case. `etag` is the first ETag, `etags` are all. Each access allocates.
     """
 
-    def __init__(self, message):
-        object.__setattr__(self, "message", message)
+    def __init__(self, packet):
+        object.__setattr__(self, "packet", packet)
 
     def __getattr__(self, name):
         number = _option_number(name)
-        values = self.message.find_option(number)
+        values = _values(self.packet, number)
         if _is_repeatable(number, name):
             return values
         if values:
             return values[0]
-        return False if _kind(number) == _EMPTY else None
+        return False if number == _IF_NONE_MATCH else None
 
     def __delattr__(self, name):
-        _remove(self.message.packet, _option_number(name))
+        _remove(self.packet, _option_number(name))
 
     def __setattr__(self, name, value):
-        number = _option_number(name)
-        p = self.message.packet
-        if value is None or value is False:
-            _remove(p, number)
-        elif not _is_repeatable(number, name):
-            value = _encode_value(number, value)
-            _remove(p, number)
-            _add(p, number, value)
-        elif isinstance(value, (str, bytes)):
-            raise TypeError("%s takes a tuple of values" % name)
-        else:
-            _replace(p, number, value)
+        _set_option(self.packet, name, value)
 
 
 class Message:
@@ -690,11 +764,10 @@ class Message:
         if uri is not None:
             self.set_request_uri(uri)
         if options:
-            opt = Options(self)
             for name in options:
                 if name not in _NAMES:
                     raise TypeError("a message has no field or option named " + name)
-                setattr(opt, name, options[name])
+                _set_option(self.packet, name, options[name])
 
     code = _field("code", _CODE, 255)
     mtype = _field("mtype", _MTYPE, 3)
@@ -736,7 +809,7 @@ class Message:
     @property
     def opt(self):
         """The options by name, see Options; allocates the view."""
-        return Options(self)
+        return Options(self.packet)
 
     @property
     def options(self):
@@ -750,23 +823,14 @@ class Message:
         p[_NUMBER] = 0
         while at < p[_END]:
             at = _step(p, at)
-            found.append((p[_NUMBER], _read_value(p, at)))
+            kind = _kind(p[_NUMBER])
+            found.append((p[_NUMBER], _read_value(p, at, kind if _fits(p[_NUMBER], kind, p[_STOP] - at) else _ANY)))
             at = p[_STOP]
         return tuple(found)
 
     def find_option(self, number):
         """The values of option `number`, a tuple in the order of the message; without those of a forbidden length."""
-        p = self.packet
-        values = []
-        at = _find(p, number)
-        while at >= 0:
-            if _fits(number, _kind(number), p[_STOP] - at):
-                values.append(_read_value(p, at))
-            at = p[_STOP]
-            if at >= p[_END] or p[_DATA][at] >> 4:
-                break
-            at = _step(p, at)
-        return tuple(values)
+        return _values(self.packet, number)
 
     def add_option(self, number, value):
         """Add one value of option `number` (1 to 65535) behind those there; returns self.
@@ -855,7 +919,7 @@ class Message:
             if name == "uri":
                 copy.set_request_uri(changes[name])
             elif name in _NAMES:
-                setattr(copy.opt, name, changes[name])
+                _set_option(p, name, changes[name])
             elif name in ("code", "mtype", "mid", "token", "payload", "remote", "transport_tuning"):
                 setattr(copy, name, changes[name])
             else:
@@ -1091,20 +1155,23 @@ class Tuning:
     ack_random_percent  ACK_RANDOM_FACTOR in percent, 100 or more: that time at most
     max_retransmit      MAX_RETRANSMIT, 0 to 10; each wait is twice the one before
     nstart              NSTART, interactions open with one peer at a time
+    leisure_ms          DEFAULT_LEISURE, up to which an answer to a group's request is delayed
 
     and derived from them (section 4.8.2) max_transmit_span_ms, max_transmit_wait_ms, exchange_lifetime_ms,
     non_lifetime_ms.
     """
 
-    def __init__(self, ack_timeout_ms=2000, ack_random_percent=150, max_retransmit=4, nstart=1):
+    def __init__(self, ack_timeout_ms=2000, ack_random_percent=150, max_retransmit=4, nstart=1, leisure_ms=5000):
         _check("ack_timeout_ms", ack_timeout_ms, 1, 600000)
         _check("ack_random_percent", ack_random_percent, 100, 1000)
         _check("max_retransmit", max_retransmit, 0, 10)
         _check("nstart", nstart, 1, 65535)
+        _check("leisure_ms", leisure_ms, 0, 600000)
         self.ack_timeout_ms = ack_timeout_ms
         self.ack_random_percent = ack_random_percent
         self.max_retransmit = max_retransmit
         self.nstart = nstart
+        self.leisure_ms = leisure_ms
         longest_ms = ack_timeout_ms * ack_random_percent // 100
         self.max_transmit_span_ms = longest_ms * ((1 << max_retransmit) - 1)
         self.max_transmit_wait_ms = longest_ms * ((2 << max_retransmit) - 1)
@@ -1116,7 +1183,8 @@ class Tuning:
 _QUEUED = const(0)
 _SENT = const(1)  # a CON without ACK, or a NON request without response: counts for NSTART
 _ACKED = const(2)  # the empty ACK came, the response is to follow
-_ENDED = const(3)
+_PARKED = const(3)  # kept open by an extension
+_ENDED = const(4)
 
 
 class TransmissionRecord:
@@ -1141,17 +1209,18 @@ class TransmissionRecord:
     responses = ()
     is_unacknowledged = False
     state = _QUEUED
+    packed = outer = on_end = None
 
-    def __init__(self, endpoint, message, remote, packed, token, timeout_ms):
+    def __init__(self, endpoint, message, remote, mtype, token, timeout_ms):
         self.endpoint = endpoint
         self.message = message
         self.remote = remote
-        self.packed = packed
+        self.mtype = mtype
         self.token = token
         self.mid = message.mid
         self.timeout_ms = self.tuning.max_transmit_wait_ms if timeout_ms is None else timeout_ms
         # a request that wants no response at all (RFC 7967 section 2.1) has ended when it is sent or acknowledged
-        self.is_request = 0 < packed[1] < 32 and (message.opt.no_response or 0) & 26 != 26
+        self.is_request = 0 < message.code < 32 and (message.opt.no_response or 0) & 26 != 26
         self.transmissions_left = 1 if self.is_non() else 1 + self.tuning.max_retransmit
 
     @property
@@ -1161,7 +1230,7 @@ class TransmissionRecord:
 
     def is_non(self):
         """Whether it goes as a NON."""
-        return self.packed[0] & 0x30 != 0
+        return self.mtype == NON
 
     def is_done(self):
         """Whether the exchange has ended: with a response or `error`, or sent with nothing to come."""
@@ -1223,6 +1292,7 @@ class ReceptionRecord:
         request = self.message
         if response.code is None or not 64 <= response.code < 192:
             raise ValueError("a response has a code of 2.00 to 5.31")
+        self.endpoint.extend(request, response)
         if _packed_len(response.packet, request.token) > self.endpoint.datagram_len:
             raise ValueError("the response is longer than datagram_len")
         if _is_unwanted(request.packet, response.code):
@@ -1276,18 +1346,24 @@ class Resource:
       None                 the response as filled in
       an int               the code
       str, bytes, ...      the payload; its Content-Format is the resource's `ct`
-      (code, payload)      both
+      (code, payload)      both; of an error the payload is a short text for people
       NO_RESPONSE, LATER   none, or one that follows: see the constants
+
+    `etag` sets what knows the state: it makes 2.03 of a GET whose ETag is still right, and 4.12 of a request whose
+    If-Match or If-None-Match does not hold. Without it these two are refused with 4.02.
     """
 
-    def __init__(self, path, ct, link):
+    def __init__(self, path, first_len, ct, takes, groups, link):
         self.path = path  # the raw Uri-Path options behind the first header
+        self.first_len = first_len
         self.link = link
-        self.formats = () if ct is None else ct if isinstance(ct, tuple) else (ct,)
-        self.content_format = None  # the first of them, as an option
-        if self.formats:
-            self.content_format = Message(content_format=self.formats[0]).packet[_DATA]
-        self.handlers = {}  # by method; 0: of all others
+        self.formats = ct if isinstance(ct, tuple) else () if ct is None else (ct,)
+        self.content_format = Message(content_format=self.formats[0]).packet[_DATA] if self.formats else None
+        self.takes = takes if isinstance(takes, tuple) or takes is None else (takes,)
+        self.groups = groups
+        self.is_observable = False
+        self.handlers = [None] * 8  # by method; 0: of all others
+        self.state = None
         self.next = None  # resource with the same routing key
 
     def on(self, method):
@@ -1319,10 +1395,17 @@ class Resource:
         """Set the handler of DELETE; returns it."""
         return self.on(DELETE)(handler)
 
+    def etag(self, state):
+        """Set `state(request)`, which returns the ETag, 1 to 8 bytes, or None if there is nothing now; returns it."""
+        self.state = state
+        return state
 
-def _path_key(data, start, stop, first_len):
-    """A small integer of the raw Uri-Path options data[start:stop], by which resources are looked up."""
-    return (stop - start) << 16 | first_len << 8 | data[stop - 1] if stop > start else 0
+
+def _path_key(p):
+    """A small integer of the raw Uri-Path options of `p`, by which resources are looked up."""
+    if not p[_PATH] or p[_PATH_END] <= p[_PATH]:
+        return 0
+    return (p[_PATH_END] - p[_PATH]) << 16 | p[_FIRST_LEN] << 8 | p[_DATA][p[_PATH_END] - 1]
 
 
 def _link(path, attributes):
@@ -1364,12 +1447,42 @@ def _matches(link, query):
     return False
 
 
-# ---- protocol engine ----
+class _Links:
+    """The links that pass all filters, to be read by offset: never all of them in memory."""
+
+    def __init__(self, resources, queries):
+        self.links = []
+        for resource in resources:
+            if resource.link and all([_matches(resource.link, query) for query in queries]):
+                self.links.append(resource.link)
+
+    def readinto_at(self, buffer, offset):
+        """Fill `buffer` with the document from byte `offset` on; returns how many bytes it has there."""
+        filled = at = 0
+        for link in self.links:
+            data = ("," + link if at else link).encode()
+            if filled < len(buffer):
+                begin = max(0, offset - at)
+                piece = data[begin : begin + len(buffer) - filled]
+                buffer[filled : filled + len(piece)] = piece
+                filled += len(piece)
+            at += len(data)
+        return filled
+
+    def whole_len(self, room_len):
+        """How many bytes the first links have of which no more fit into `room_len`."""
+        whole_len = 0
+        for link in self.links:
+            link_len = len(link.encode()) + (whole_len > 0)
+            if whole_len + link_len > room_len:
+                break
+            whole_len += link_len
+        return whole_len
+
+
+# ---- duplicates ----
 
 _REPLY_LEN = const(32)  # a reply up to this length is kept in its slot
-_FAR_MS = const(1 << 28)  # 3 days: much further apart, ticks cannot be compared
-_RETRY_S = const(60)  # Max-Age of a refusal because a table is full
-_PRESET = bytes((0, CONTENT, CREATED, CHANGED, DELETED, CONTENT, CHANGED, CHANGED))  # code by method
 
 
 def _new_reply():
@@ -1377,6 +1490,125 @@ def _new_reply():
     reply = bytearray(_REPLY_LEN)
     reply[:] = b""
     return reply
+
+
+class _Duplicates:
+    """The messages received lately, so that none is executed twice (RFC 7252 section 4.5).
+
+    The first `recent` slots are direct-mapped by message ID and overwritten freely: what they hold may be handled
+    twice. The `kept` others hold their message until its time, `kept_per_host` of them for one address.
+    """
+
+    def __init__(self, recent, kept, kept_per_host):
+        slots = recent + kept
+        self.recent = recent
+        self.kept_per_host = kept_per_host
+        self.mids = [-1] * slots  # -1: free
+        self.peers = [None] * slots
+        self.hosts = [None] * slots
+        self.until_ms = [0] * slots
+        self.replies = [_new_reply() for _ in range(slots)]  # to a CON; empty: none
+
+    def find(self, p, now_ms):
+        """The slot of the message `p`, or -1; what is safe to repeat is not searched for among those that are kept."""
+        mid = p[_MID]
+        slot = mid % self.recent
+        if self.mids[slot] == mid and self.peers[slot] == p[_REMOTE] and ticks_diff(self.until_ms[slot], now_ms) > 0:
+            return slot
+        if p[_CODE] == GET or p[_CODE] == FETCH or mid not in self.mids:
+            return -1
+        return self.find_kept(p, now_ms)
+
+    def find_kept(self, p, now_ms):
+        """The slot of the message `p` among those that are kept, or -1."""
+        for slot in range(self.recent, len(self.mids)):
+            if self.mids[slot] == p[_MID] and self.peers[slot] == p[_REMOTE]:
+                if ticks_diff(self.until_ms[slot], now_ms) > 0:
+                    return slot
+        return -1
+
+    def is_answered(self, slot):
+        """Whether the message in `slot` must not be handled again: its reply is there, or it is kept."""
+        return slot >= self.recent or len(self.replies[slot]) > 0
+
+    def note(self, p, slot, until_ms):
+        """Fill a slot, the one of `recent` if -1 is given; its reply is empty. Returns it."""
+        if slot < 0:
+            slot = p[_MID] % self.recent
+        self.mids[slot] = p[_MID]
+        self.peers[slot] = p[_REMOTE]
+        self.until_ms[slot] = until_ms
+        self.replies[slot][:] = b""
+        return slot
+
+    def keep(self, p, now_ms, until_ms, promised):
+        """Fill one of the slots that are kept; returns it, or -1: all have what must not be forgotten.
+
+        That is what other hosts sent, and the requests to which a response was promised.
+        """
+        host = _host(p[_REMOTE])
+        free = oldest = -1
+        oldest_ms = mine = 0
+        for slot in range(self.recent, len(self.mids)):
+            left_ms = ticks_diff(self.until_ms[slot], now_ms)
+            if self.mids[slot] < 0 or left_ms <= 0:
+                free = slot
+            elif self.hosts[slot] == host:
+                mine += 1
+                if (oldest < 0 or left_ms < oldest_ms) and not self.is_promised(slot, promised):
+                    oldest = slot
+                    oldest_ms = left_ms
+        if free < 0 or mine >= self.kept_per_host:
+            free = oldest
+        if free >= 0:
+            self.free(free)
+            self.hosts[free] = host
+            self.note(p, free, until_ms)
+        return free
+
+    def is_promised(self, slot, promised):
+        """Whether the response to the message in `slot` is to follow."""
+        for entry in promised:
+            if entry[2] == self.mids[slot] and entry[0] == self.peers[slot]:
+                return True
+        return False
+
+    def free(self, slot):
+        """Empty a slot, without the memory of a long reply."""
+        self.mids[slot] = -1
+        self.peers[slot] = self.hosts[slot] = None
+        if len(self.replies[slot]) > _REPLY_LEN:
+            self.replies[slot] = _new_reply()
+        self.replies[slot][:] = b""
+
+    def remember(self, slot, reply):
+        """Keep the reply to a CON for its duplicates: a long one only where it must not be made again."""
+        if len(reply) <= _REPLY_LEN:
+            self.replies[slot][:] = reply
+        elif slot >= self.recent:
+            self.replies[slot] = bytearray(reply)
+
+    def sweep(self, now_ms, soonest_ms):
+        """Forget what is too old; returns the ms until the next will be, at most `soonest_ms`."""
+        for slot in range(len(self.mids)):
+            if self.mids[slot] >= 0:
+                left_ms = ticks_diff(self.until_ms[slot], now_ms)
+                if left_ms <= 0:
+                    self.free(slot)
+                else:
+                    soonest_ms = min(soonest_ms, left_ms)
+        return soonest_ms
+
+
+# ---- protocol engine ----
+
+_FAR_MS = const(1 << 28)  # 3 days: much further apart, ticks cannot be compared
+_RETRY_S = const(60)  # Max-Age of a refusal because a table is full
+_PRESET = bytes((0, CONTENT, CREATED, CHANGED, DELETED, CONTENT, CHANGED, CHANGED))  # code by method
+
+# What the `request` and `incoming` of an extension return, besides None to let the message pass
+REPLY = const(1)  # the response is filled
+CONSUMED = const(2)  # the message was taken
 
 
 class Engine:
@@ -1408,27 +1640,26 @@ class Engine:
         self.tuning = tuning or Tuning()
         self.datagram_len = datagram_len
         self.log = self.on_end = None
-        self._is_in_handler = False
         self.received = None  # the ReceptionRecord of the latest receive, if it is for the application
         self.peer = None  # where the datagram that due() returned goes
         self.next_event_reason = None
+        self.now_ms = 0  # the time of the latest receive or due
         self.resources = []
+        self.hooks = {}  # of the extensions, by name: lists in the order of their ranks
+        self.sends_blocks = False  # whether an extension does
+        self._extensions = []
+        self._critical = _CRITICAL  # critical options that no extension understands
+        self._is_in_handler = False
+        self._slot = -1  # of the request in hand in the table of duplicates
         self._routes = {}  # routing key -> the latest Resource with it
+        self._prefixes = []  # Resources whose last segment varies
         self._limits = transmissions, queued, pending, group_responses
         self._open = []  # TransmissionRecords sent and not ended
         self._queue = []  # ... not sent yet
-        self._answers = []  # (datagram, peer) that the application gave
+        self._answers = []  # (datagram, peer, time or None for at once)
         self._pending = []  # (peer, token, message ID, until_ms, No-Response) of what handlers promised
-        # Messages received, by slot. The first `recent` are direct-mapped by message ID and overwritten freely: they
-        # may be handled twice. The others are kept until their time (RFC 7252 section 4.5).
-        slots = recent + kept
-        self._recent, self._kept_per_host = recent, kept_per_host
-        self._mids = [-1] * slots  # -1: free
-        self._peers = [None] * slots
-        self._hosts = [None] * slots
-        self._until_ms = [0] * slots
-        self._replies = [_new_reply() for _ in range(slots)]  # to a CON; empty: none
-        self._sweep_ms = None  # when the first of them is to be forgotten
+        self._duplicates = _Duplicates(recent, kept, kept_per_host)
+        self._wake_ms = None  # when the next thing is to be forgotten or an extension has something to do
         self._first_mid = _uint(random(2), 0, 2)
         self._mids_used = 0  # since _first_mid, modulo 65536
         self._mids_free_ms = [None] * 16  # when each block of 4096 may be used again
@@ -1438,53 +1669,109 @@ class Engine:
         self._response = Message()
         self._response.request = self._request  # whose token it has
 
+    def attach(self, extension):
+        """Add what goes beyond this file: an object with `rank`, `understood` and some of these methods.
+
+        rank         order from the wire upwards: OSCORE 10, Echo 20, blocks 30, observe 40
+        understood   bit n set for each critical option n up to 28 that it understands
+        unwrap(request)             before a request is looked at; may replace it; returns a code to refuse it, or None
+        request(request, response)  before its handler runs; returns None, REPLY or CONSUMED
+        response(request, response) before a response leaves, from the highest rank downwards; request is None if the
+                                    response is a separate one: its remote and token tell which it answers
+        outgoing(record)            before a request is queued, from the highest rank downwards; may set record.outer,
+                                    the Message that goes in the place of record.message
+        incoming(record, message)   a response came; returns None or CONSUMED: the exchange goes on
+        reset(peer, mid)            a Reset of a message that is forgotten here
+        tick(now_ms)                at the time asked for by wake() or told by next_ms, or later
+        next_ms(now_ms)             milliseconds until its next tick, or None
+        """
+        extensions = self._extensions
+        at = 0
+        while at < len(extensions) and extensions[at].rank < extension.rank:
+            at += 1
+        extensions.insert(at, extension)
+        self._critical &= ~extension.understood
+        for name in ("unwrap", "request", "response", "outgoing", "incoming", "reset", "tick", "next_ms"):
+            hooks = [getattr(each, name) for each in extensions if hasattr(each, name)]
+            if name == "response" or name == "outgoing":
+                hooks.reverse()
+            self.hooks[name] = hooks
+
+    def wake(self, at_ms):
+        """Have the extensions' `tick` called at `at_ms`, or before."""
+        if self._wake_ms is None or ticks_diff(at_ms, self._wake_ms) < 0:
+            self._wake_ms = at_ms
+
     # -- resources
 
-    def resource(self, path, ct=None, **attributes):
+    def resource(self, path, ct=None, takes=None, groups=True, **attributes):
         """Serve `path` ("sensors/temp"); returns the Resource, a decorator for its handlers.
 
-        ct: Content-Format of the payloads, or a tuple of several, from which Accept chooses. It and `attributes`
-        (rt="temperature", if_="sensor", sz=12, title="...", obs=True, ...) are listed in /.well-known/core.
+        path    a last segment in angle brackets ("files/<name>") stands for any one: request.opt.uri_path[-1]
+        ct      Content-Format of the payloads, or a tuple of several, from which Accept chooses
+        takes   Content-Format of the requests' payloads, or a tuple; another is refused with 4.15; None: any
+        groups  whether requests to a group are answered
+        `ct` and `attributes` (rt="temperature", if_="sensor", sz=12, title="...", obs=True, ...) are listed in
+        /.well-known/core, unless the last segment varies.
         """
         if not self.resources and path != ".well-known/core":
             self.resource(".well-known/core", ct=LINKS).get(self._discover)
+            self.resources[0].link = None  # it does not list itself
         segments = path.split("/") if path else []
-        options = Message(uri_path=segments).packet
-        start = max(0, _find(options, _URI_PATH))
-        raw = bytes(options[_DATA][start:])
-        first_len = options[_STOP] - start if segments else 0
+        is_prefix = path[-1:] == ">" and segments[-1][0] == "<"
+        if is_prefix:
+            segments.pop()
+        p = Message(uri_path=segments).packet
+        p[_PATH] = start = max(0, _find(p, _URI_PATH))
+        p[_PATH_END] = p[_END]
+        if segments:
+            p[_FIRST_LEN] = p[_STOP] - start
+        raw = bytes(p[_DATA][start:])
         if ct is not None:
             attributes["ct"] = ct
-        resource = Resource(raw, ct, _link(segments, attributes))
-        key = _path_key(raw, 0, len(raw), first_len)
-        resource.next = self._routes.get(key)
-        self._routes[key] = resource
+        resource = Resource(raw, p[_FIRST_LEN], ct, takes, groups, None if is_prefix else _link(segments, attributes))
+        resource.is_observable = attributes.get("obs", False)
         self.resources.append(resource)
+        if is_prefix:
+            self._prefixes.append(resource)
+        else:
+            key = _path_key(p)
+            resource.next = self._routes.get(key)
+            self._routes[key] = resource
+        if not _ON_CPYTHON:
+            gc.collect()  # else the garbage of many registrations leaves holes too small for a datagram
         return resource
 
     def _route(self, p):
         """The resource that the Uri-Path of `p` names, or None."""
-        start = p[_PATH]
-        if not start:
-            return self._routes.get(0)
-        data = p[_DATA]
-        resource = self._routes.get(_path_key(data, start, p[_PATH_END], p[_FIRST_LEN]))
-        while resource is not None and not data.startswith(resource.path, start):
+        resource = self._routes.get(_path_key(p))
+        while resource is not None and resource.path and not p[_DATA].startswith(resource.path, p[_PATH]):
             resource = resource.next
-        return resource
+        return self._route_prefix(p, p[_PATH]) if resource is None and self._prefixes else resource
+
+    def _route_prefix(self, p, start):
+        """The resource whose last segment varies and whose others are those of `p`, or None."""
+        for resource in self._prefixes if start else ():
+            at = start + len(resource.path)
+            if not resource.path:
+                if p[_FIRST_LEN] == p[_PATH_END] - start:
+                    return resource
+            elif p[_FIRST_LEN] == resource.first_len and p[_DATA].startswith(resource.path, start):
+                if at < p[_PATH_END] and _step(p, at) and p[_STOP] == p[_PATH_END]:
+                    return resource
+        return None
 
     def _discover(self, request, response):
-        """Handler of /.well-known/core (RFC 6690): the links that pass all filters, as many as fit whole."""
-        queries = request.opt.uri_query
-        room_len = self.datagram_len - 32
-        links = b""
-        for resource in self.resources[1:]:  # the first is this one
-            if all([_matches(resource.link, query) for query in queries]):
-                link = resource.link.encode()
-                if len(links) + 1 + len(link) > room_len:
-                    break
-                links += b"," + link if links else link
-        return links
+        """Handler of /.well-known/core (RFC 6690): the links that pass all filters.
+
+        Without an extension that sends it in blocks, as many as fit whole.
+        """
+        links = _Links(self.resources, request.opt.uri_query)
+        if self.sends_blocks:
+            return links
+        buffer = bytearray(links.whole_len(self.datagram_len - 32))
+        links.readinto_at(buffer, 0)
+        return buffer
 
     # -- receiving requests
 
@@ -1495,78 +1782,102 @@ class Engine:
         the application is in `received`. Nothing that a peer can send makes it raise.
         """
         self.received = None
+        self.now_ms = now_ms
         p = self._request.packet
-        is_too_large = len(data) > self.datagram_len
-        if is_too_large:
-            data = data[: 4 + (data[0] & 15)]  # the rest may be cut off
-        if _index(p, data) >= 0:
-            if len(data) < 4 or data[0] >> 4 != 4 or is_multicast:  # only a CON is reset
-                return None
-            return self.empty(RST, data[2] << 8 | data[3])
         p[_REMOTE] = peer
-        is_request = p[_MTYPE] <= NON and 0 < p[_CODE] < 32
-        if is_multicast and (p[_MTYPE] == CON or not is_request or is_too_large):
-            return None
-        if is_too_large:
-            if is_request:
-                return self._refuse(p, REQUEST_ENTITY_TOO_LARGE, -1)
-            return self.empty(RST, p[_MID]) if p[_MTYPE] == CON else None
-        if not is_request:
-            return self._receive_other(p, peer, now_ms)
-        reply = self._receive_request(p, peer, now_ms)
-        if p[_SEEN] & _HAS_NO_RESPONSE and reply is not None and reply[1] and _is_unwanted(p, reply[1]):
-            reply = self.empty(ACK, p[_MID]) if p[_MTYPE] == CON else None
-        return None if is_multicast and reply is not None and not 64 <= reply[1] < 128 else reply
+        if len(data) > self.datagram_len:
+            return None if is_multicast else self._receive_too_large(p, data)
+        if _index(p, data) >= 0:
+            return None if is_multicast else self._reset(data)
+        if p[_MTYPE] > NON or not 0 < p[_CODE] < 32:
+            return None if is_multicast else self._receive_other(p)
+        if is_multicast:
+            return self._receive_from_group(p) if p[_MTYPE] == NON else None
+        return self._receive_request(p, False)
 
-    def _receive_request(self, p, peer, now_ms):
+    def _reset(self, data):
+        """The Reset for a datagram that is no CoAP message, if it claims to be a CON; or None."""
+        if len(data) < 4 or data[0] >> 4 != 4:
+            return None
+        return self.empty(RST, data[2] << 8 | data[3])
+
+    def _receive_too_large(self, p, data):
+        """Answer a datagram longer than datagram_len, of which only header and token are looked at."""
+        if _index(p, data[: 4 + (data[0] & 15)]) >= 0 or p[_MTYPE] > NON:
+            return None
+        if 0 < p[_CODE] < 32:
+            self._slot = -1
+            return self._refuse(p, REQUEST_ENTITY_TOO_LARGE)
+        return self.empty(RST, p[_MID]) if p[_MTYPE] == CON else None
+
+    def _receive_from_group(self, p):
+        """Answer a request to a group after its leisure, if there is something to say (RFC 7252 section 8.2)."""
+        reply = self._receive_request(p, True)
+        if reply is not None and 64 <= reply[1] < 128 and self._response.packet[_PAYLOAD]:
+            if len(self._answers) < self._limits[1]:
+                leisure_ms = _uint(self.random(2), 0, 2) * (self.tuning.leisure_ms + 1) >> 16
+                self._answers.append((bytes(reply), p[_REMOTE], ticks_add(self.now_ms, leisure_ms)))
+
+    def _receive_request(self, p, is_group):
         """Answer the request `p`: from the table of duplicates, with a refusal, or by its handler."""
-        mid = p[_MID]
-        is_con = p[_MTYPE] == CON
-        is_safe = p[_CODE] == GET or p[_CODE] == FETCH
-        slot = mid % self._recent
-        if self._mids[slot] != mid or self._peers[slot] != peer or ticks_diff(self._until_ms[slot], now_ms) <= 0:
-            slot = -1 if is_safe else self._find_kept(mid, peer, now_ms)
-        if slot >= 0:
-            if not is_con:
-                return None
-            if self._replies[slot] or slot >= self._recent:
-                return self._replies[slot] or None
+        slot = self._duplicates.find(p, self.now_ms)
+        if slot >= 0 and (p[_MTYPE] == NON or self._duplicates.is_answered(slot)):
+            return self._duplicates.replies[slot] or None
+        refusal = self._unwrap() if self.hooks else 0
         resource = self._route(p)
-        handler = None
-        if resource is not None:
-            handler = resource.handlers.get(p[_CODE]) or resource.handlers.get(0)
-        refusal = 0
-        if handler is None or p[_SEEN] & _JUDGED or p[_CODE] > IPATCH:
-            refusal = self._refusal(p, resource, handler)
-            if refusal == BAD_OPTION and not is_con:
-                return self.empty(RST, mid)
-        until_ms = self._until(now_ms, self.tuning.exchange_lifetime_ms if is_con else self.tuning.non_lifetime_ms)
-        if is_safe or refusal:
-            slot = self._note(mid % self._recent, mid, peer, until_ms)
-        else:
-            slot = self._keep(mid, peer, now_ms, until_ms)
-            if slot < 0:
-                return self._refuse(p, SERVICE_UNAVAILABLE, slot) if is_con else None
+        if resource is None or p[_SEEN] & _JUDGED or p[_CODE] > IPATCH or is_group or refusal:
+            refusal = refusal or self._refusal(p, resource, is_group)
+            if refusal < 0:
+                return None
+            if refusal == BAD_OPTION and p[_MTYPE] == NON:
+                return self.empty(RST, p[_MID])
+        elif not resource.handlers[p[_CODE]] and not resource.handlers[0]:
+            refusal = METHOD_NOT_ALLOWED
+        if not self._note(p, refusal):
+            return self._refuse(p, SERVICE_UNAVAILABLE) if p[_MTYPE] == CON else None
         if refusal:
-            return self._refuse(p, refusal, slot)
-        if handler is None:
-            self.received = ReceptionRecord(self, _view(list(p)), peer, None, slot)
-            return None
-        return self._handle(p, resource, handler, slot, until_ms)
+            return self._refuse(p, refusal)
+        return self._handle(p, resource)
 
-    def _refusal(self, p, resource, handler):
-        """The code with which the request is refused before a handler sees it, or 0."""
-        if p[_SEEN] & _REFUSED:
-            is_proxied = p[_SEEN] & _REFUSED == _LARGE_CRITICAL and not self._has_unknown(p)
+    def _unwrap(self):
+        """Have the extensions unwrap the request; returns the code with which one refuses it, or 0."""
+        for hook in self.hooks["unwrap"]:
+            refusal = hook(self._request)
+            if refusal:
+                return refusal
+        return 0
+
+    def _note(self, p, refusal):
+        """Note the request in the table of duplicates, its slot in _slot; returns False if there is no room."""
+        tuning = self.tuning
+        until_ms = self._until(tuning.non_lifetime_ms if p[_MTYPE] else tuning.exchange_lifetime_ms)
+        if refusal or p[_CODE] == GET or p[_CODE] == FETCH:
+            self._slot = self._duplicates.note(p, -1, until_ms)
+        else:
+            self._slot = self._duplicates.keep(p, self.now_ms, until_ms, self._pending)
+        return self._slot >= 0
+
+    def _refusal(self, p, resource, is_group):
+        """The code with which the request is refused before a handler sees it, or 0; -1: by silence."""
+        refused = p[_SEEN] & self._critical & ~_UNDERSTOOD
+        if resource is not None and resource.state:
+            refused &= ~_CONDITIONAL
+        if refused:
+            is_proxied = refused == _LARGE_CRITICAL and not self._has_unknown(p)
             return PROXYING_NOT_SUPPORTED if is_proxied else BAD_OPTION
         if not self.resources:
             return 0
         if resource is None:
             return NOT_FOUND
-        if handler is None or p[_CODE] > IPATCH:
+        if is_group and not resource.groups:
+            return -1
+        if p[_CODE] > IPATCH or not resource.handlers[p[_CODE]] and not resource.handlers[0]:
             return METHOD_NOT_ALLOWED
-        if p[_SEEN] & 1 << _ACCEPT and resource.formats and self._accepted(p) not in resource.formats:
+        if p[_SEEN] & 1 << _ACCEPT and resource.formats and _uint_option(p, _ACCEPT) not in resource.formats:
             return NOT_ACCEPTABLE
+        if p[_SEEN] & 1 << _CONTENT_FORMAT and resource.takes is not None:
+            if _uint_option(p, _CONTENT_FORMAT) not in resource.takes:
+                return UNSUPPORTED_CONTENT_FORMAT
         return 0
 
     def _has_unknown(self, p):
@@ -1580,73 +1891,11 @@ class Engine:
                 return True
         return False
 
-    def _accepted(self, p):
-        """The Content-Format that Accept asks for."""
-        at = _find(p, _ACCEPT)
-        return _uint(p[_DATA], at, p[_STOP])
-
-    def _find_kept(self, mid, peer, now_ms):
-        """The slot of a message that is kept, or -1."""
-        if mid in self._mids:
-            for slot in range(self._recent, len(self._mids)):
-                if self._mids[slot] == mid and self._peers[slot] == peer:
-                    if ticks_diff(self._until_ms[slot], now_ms) > 0:
-                        return slot
-        return -1
-
-    def _note(self, slot, mid, peer, until_ms):
-        """Fill a slot; its reply is empty."""
-        self._mids[slot] = mid
-        self._peers[slot] = peer
-        self._until_ms[slot] = until_ms
-        self._replies[slot][:] = b""
-        return slot
-
-    def _keep(self, mid, peer, now_ms, until_ms):
-        """Fill one of the slots that are kept; returns it, or -1: all have what must not be forgotten.
-
-        That is what other hosts sent, and the requests to which a response was promised.
-        """
-        host = _host(peer)
-        free = oldest = -1
-        oldest_ms = mine = 0
-        for slot in range(self._recent, len(self._mids)):
-            left_ms = ticks_diff(self._until_ms[slot], now_ms)
-            if self._mids[slot] < 0 or left_ms <= 0:
-                free = slot
-            elif self._hosts[slot] == host:
-                mine += 1
-                if (oldest < 0 or left_ms < oldest_ms) and not self._is_pending(slot):
-                    oldest = slot
-                    oldest_ms = left_ms
-        if free < 0 or mine >= self._kept_per_host:
-            free = oldest
-        if free >= 0:
-            self._free(free)
-            self._hosts[free] = host
-            self._note(free, mid, peer, until_ms)
-        return free
-
-    def _is_pending(self, slot):
-        """Whether the response to the message in `slot` is to follow."""
-        for entry in self._pending:
-            if entry[2] == self._mids[slot] and entry[0] == self._peers[slot]:
-                return True
-        return False
-
-    def _free(self, slot):
-        """Empty a slot, without the memory of a long reply."""
-        self._mids[slot] = -1
-        self._peers[slot] = self._hosts[slot] = None
-        if len(self._replies[slot]) > _REPLY_LEN:
-            self._replies[slot] = _new_reply()
-        self._replies[slot][:] = b""
-
-    def _until(self, now_ms, lifetime_ms):
+    def _until(self, lifetime_ms):
         """The time `lifetime_ms` from now, when something is to be forgotten."""
-        until_ms = ticks_add(now_ms, lifetime_ms)
-        if self._sweep_ms is None:
-            self._sweep_ms = until_ms
+        until_ms = ticks_add(self.now_ms, lifetime_ms)
+        if self._wake_ms is None:
+            self._wake_ms = until_ms
         return until_ms
 
     # -- answering
@@ -1664,90 +1913,184 @@ class Engine:
         r[_REMOTE] = p[_REMOTE]
         return r
 
-    def _refuse(self, p, code, slot):
+    def _refuse(self, p, code):
         """An answer without a handler."""
         self._prepare(p, code)
         if code == SERVICE_UNAVAILABLE:
             self._response.opt.max_age = _RETRY_S
-        return self._reply(p, slot)
+        return self._reply(p)
 
-    def _handle(self, p, resource, handler, slot, until_ms):
-        """Run the handler and return its reply."""
+    def _handle(self, p, resource):
+        """Have the request answered by an extension, by its handler or by the application; returns the reply."""
+        result = self._ask(p) if self.hooks else None
+        if result is None:
+            if resource is None:
+                return self._hand_over(p)
+            result = self._execute(p, resource)
+            if result is LATER and not self._promise(p):
+                return self._refuse(p, SERVICE_UNAVAILABLE)
+        if result is None or result is REPLY:
+            return self._reply(p)
+        if p[_MTYPE] == NON:
+            return None
+        return self._remember(self.empty(ACK, p[_MID]))
+
+    def _hand_over(self, p):
+        """Give the request to the application; returns None."""
+        self.received = ReceptionRecord(self, _view(list(p)), p[_REMOTE], None, self._slot)
+
+    def _remember(self, reply):
+        """Keep the reply to the CON in hand for its duplicates; returns it."""
+        if self._slot >= 0:
+            self._duplicates.remember(self._slot, reply)
+        return reply
+
+    def _ask(self, p):
+        """Offer the request to the extensions; returns what the first that took it made of it, or None."""
+        self._prepare(p, _PRESET[p[_CODE]])
+        for hook in self.hooks["request"]:
+            result = hook(self._request, self._response)
+            if result is not None:
+                return result
+        return None
+
+    def _promise(self, p):
+        """Note that the response is to follow; returns False if there is no room."""
+        if len(self._pending) >= self._limits[2]:
+            return False
+        until_ms = self._duplicates.until_ms[self._slot]
+        self._pending.append((p[_REMOTE], _token(p), p[_MID], until_ms, self._request.opt.no_response or 0))
+        return True
+
+    def render(self, data, peer):
+        """Answer the request in the datagram `data` (bytes) of `peer` once more, for a notification.
+
+        Returns the response without what extensions add, a Message that is used again; None if there is none now.
+        """
+        p = self._request.packet
+        _index(p, data)
+        p[_REMOTE] = peer
+        resource = self._route(p)
+        if resource is None:
+            self._prepare(p, NOT_FOUND)
+        elif self._execute(p, resource) is not None:
+            return None
+        return self._response
+
+    def _execute(self, p, resource):
+        """Run the handler of the request packet `p`; returns LATER, NO_RESPONSE or None: the response is filled."""
         r = self._prepare(p, _PRESET[p[_CODE]])
+        result = self._call(resource.handlers[p[_CODE]] or resource.handlers[0], p, resource)
+        if result is not None:
+            if type(result) is not bytes:
+                return result
+            r[_PAYLOAD] = result
+        if r[_CODE] == CONTENT and (resource.state or p[_SEEN] & 1 << _ETAG):
+            self._validate(r, resource)
+        if r[_PAYLOAD] and resource.formats and r[_CODE] < BAD_REQUEST:  # an error's payload is a text for people
+            self._label(p, r, resource)
+        return None
+
+    def _call(self, handler, p, resource):
+        """Call a handler, whatever it raises; returns LATER, NO_RESPONSE, a payload, or None: it is filled."""
         self._is_in_handler = True
+        code = INTERNAL_SERVER_ERROR
         try:
-            result = handler(self._request, self._response)
-            if result is not None and result is not LATER and result is not NO_RESPONSE:
-                self._take(result)
-                result = None
-            if not 64 <= r[_CODE] < 192:
-                raise ValueError("a response's code is 2.00 to 5.31, not %d" % r[_CODE])
+            if p[_SEEN] & _CONDITIONAL and not self._is_as_expected(resource):
+                code = PRECONDITION_FAILED
+            else:
+                result = handler(self._request, self._response)
+                if result is not None and type(result) is not bytes and result is not LATER:
+                    result = self._take(result)
+                if not 64 <= self._response.packet[_CODE] < 192:
+                    raise ValueError("a response's code is 2.00 to 5.31, not %d" % self._response.code)
+                code = 0
         except FormatError:
-            return self._refuse(p, BAD_OPTION, slot)
+            code = BAD_OPTION
         except Exception as error:
             if self.log:
-                self.log("handler of " + resource.link, error)
-            return self._refuse(p, INTERNAL_SERVER_ERROR, slot)
-        finally:
-            self._is_in_handler = False
-        if result is not None:
-            return self._answer_nothing(p, result, slot, until_ms)
-        if r[_PAYLOAD] and resource.formats and r[_CODE] < BAD_REQUEST:  # an error's payload is a diagnostic text
-            self._label(p, r, resource)
-        return self._reply(p, slot)
+                self.log("handler of %s" % resource.path, error)
+        self._is_in_handler = False
+        if not code:
+            return result
+        self._prepare(p, code)
+        return None
+
+    def _is_as_expected(self, resource):
+        """Whether If-Match and If-None-Match hold (RFC 7252 section 5.10.8)."""
+        opt = self._request.opt
+        etag = resource.state(self._request)
+        if etag is None:
+            return not opt.if_match
+        return not opt.if_none_match and (not opt.if_match or b"" in opt.if_match or etag in opt.if_match)
+
+    def _validate(self, r, resource):
+        """Give a 2.05 its ETag; it becomes a 2.03 if the client has that already (RFC 7252 section 5.10.6)."""
+        opt = self._response.opt
+        if resource.state and opt.etag is None:
+            opt.etag = resource.state(self._request)
+        if opt.etag is not None and opt.etag in self._request.opt.etags:
+            r[_CODE] = VALID
+            r[_PAYLOAD] = b""
+            opt.content_format = None
 
     def _label(self, p, r, resource):
         """Give the response the Content-Format that Accept chose, or the resource's first, unless it has one."""
-        if p[_SEEN] & 1 << _ACCEPT or r[_END]:
-            if _find(r, _CONTENT_FORMAT) < 0:
-                is_chosen = p[_SEEN] & 1 << _ACCEPT
-                _add(r, _CONTENT_FORMAT, _uint_bytes(self._accepted(p) if is_chosen else resource.formats[0]))
-        else:
+        if not r[_END] and not p[_SEEN] & 1 << _ACCEPT:
             r[_DATA][:] = resource.content_format
             r[_END] = len(resource.content_format)
             r[_LAST] = _CONTENT_FORMAT
+        elif _find(r, _CONTENT_FORMAT) < 0:
+            value = _uint_option(p, _ACCEPT) if p[_SEEN] & 1 << _ACCEPT else resource.formats[0]
+            _add(r, _CONTENT_FORMAT, _uint_bytes(value))
 
     def _take(self, result):
-        """Put what a handler returned into the response."""
+        """Put what a handler returned into the response; returns NO_RESPONSE or None."""
         response = self._response
+        if result is NO_RESPONSE:
+            return result
         if isinstance(result, tuple):
-            response.code, response.payload = result
-        elif isinstance(result, int):
+            response.code, result = result
+        if isinstance(result, int):
             response.code = result
+        elif self.sends_blocks and hasattr(result, "readinto_at"):
+            response.packet[_PAYLOAD] = result
         else:
             response.payload = result
+        return None
 
-    def _answer_nothing(self, p, result, slot, until_ms):
-        """The empty ACK for NO_RESPONSE, and for LATER, which is noted; None for a NON."""
-        if result is LATER:
-            if len(self._pending) >= self._limits[2]:
-                return self._refuse(p, SERVICE_UNAVAILABLE, slot)
-            self._pending.append((p[_REMOTE], _token(p), p[_MID], until_ms, self._request.opt.no_response or 0))
-        return self._remember(slot, self.empty(ACK, p[_MID])) if p[_MTYPE] == CON else None
-
-    def _reply(self, p, slot):
-        """The response as a datagram: an ACK, or a NON to a NON; remembered in `slot`."""
+    def _reply(self, p):
+        """The response as a datagram: an ACK, or a NON to a NON; remembered in the request's slot."""
+        if self.hooks:
+            self.extend(self._request, self._response)
         r = self._response.packet
-        payload = r[_PAYLOAD]
-        start = p[_START]
-        reply_len = start + r[_END] + len(payload) + 1
-        if reply_len > self.datagram_len:
-            if self.log:
-                self.log("response too large", reply_len)
-            return self._refuse(p, INTERNAL_SERVER_ERROR, slot)
+        if p[_SEEN] & _HAS_NO_RESPONSE and _is_unwanted(p, r[_CODE]):
+            if p[_MTYPE] == NON:
+                return None
+            out = self.empty(ACK, p[_MID])
+        else:
+            if p[_START] + r[_END] + len(r[_PAYLOAD]) >= self.datagram_len:
+                if self.log:
+                    self.log("response too large", len(r[_PAYLOAD]))
+                self._prepare(p, INTERNAL_SERVER_ERROR)
+            out = self._assemble(p, r)
+        return self._remember(out) if p[_MTYPE] == CON else out
+
+    def _assemble(self, p, r):
+        """Write the response to `p` that the packet `r` has into the kept buffer."""
         out = self._out
         out[:] = p[_DATA]  # the reply has the request's header and token but for type, code, in a NON message ID
         out[1] = r[_CODE]
-        out[start:] = r[_DATA]
-        if payload:
+        out[p[_START] :] = r[_DATA]
+        if r[_PAYLOAD]:
             out.append(0xFF)
-            out[len(out) :] = payload
+            out += r[_PAYLOAD]
         if p[_MTYPE] == CON:
             out[0] |= ACK << 4
-            return self._remember(slot, out)
-        mid = self.reply_mid()
-        out[2] = mid >> 8
-        out[3] = mid & 255
+        else:
+            mid = self.reply_mid()
+            out[2] = mid >> 8
+            out[3] = mid & 255
         return out
 
     def reply_mid(self):
@@ -1764,22 +2107,14 @@ class Engine:
         out[3] = mid & 255
         return out
 
-    def _remember(self, slot, reply):
-        """Keep the reply to a CON for its duplicates: a long one only where it must not be made again."""
-        if slot >= 0:
-            if len(reply) <= _REPLY_LEN:
-                self._replies[slot][:] = reply
-            elif slot >= self._recent:
-                self._replies[slot] = bytearray(reply)
-        return reply
-
     def answer(self, record, packed):
         """Send the datagram `packed` in answer to `record`, a ReceptionRecord, and to its duplicates."""
-        self._answers.append((packed, record.remote))
+        self._answers.append((packed, record.remote, None))
         slot = record.slot
+        duplicates = self._duplicates
         if record.message.mtype == CON and slot >= 0:
-            if self._mids[slot] == record.mid and self._peers[slot] == record.remote:
-                self._remember(slot, packed)
+            if duplicates.mids[slot] == record.mid and duplicates.peers[slot] == record.remote:
+                duplicates.remember(slot, packed)
 
     def acknowledge(self):
         """Acknowledge the request handed to the application last, if it is a CON that was left unanswered."""
@@ -1791,72 +2126,89 @@ class Engine:
 
     # -- receiving what is no request
 
-    def _receive_other(self, p, peer, now_ms):
+    def _receive_other(self, p):
         """Take an empty message or a response; returns the ACK or Reset to send back, or None."""
-        mid = p[_MID]
         is_con = p[_MTYPE] == CON
         if not p[_CODE]:
             if p[_MTYPE] >= ACK:
-                self._receive_empty(p, peer, now_ms)
-            return self.empty(RST, mid) if is_con else None  # a ping
+                self._receive_empty(p)
+            return self.empty(RST, p[_MID]) if is_con else None  # a ping
         if p[_CODE] < 32 or p[_MTYPE] == RST:
             return None
-        if is_con and self._find_kept(mid, peer, now_ms) >= 0:
-            return self.empty(ACK, mid)
-        record = self._requester(p, peer)
-        if record is None:
-            return self.empty(RST, mid) if is_con else None
-        is_group = record.remote != peer
-        if p[_SEEN] & _CRITICAL:
-            if not is_group:
-                self.end(record, Rejected)
-            return self.empty(RST, mid) if is_con else None
-        if is_group and (len(record.responses) >= self._limits[3] or _has_answered(record, peer)):
-            return None
-        self._deliver(record, p, peer, now_ms, None)
+        if is_con and self._duplicates.find(p, self.now_ms) >= 0:
+            return self.empty(ACK, p[_MID])
+        record = self._requester(p)
+        if record is None or not self._accept(record, p):
+            return self.empty(RST, p[_MID]) if is_con else None
         if not is_con:
             return None
-        self._keep(mid, peer, now_ms, self._until(now_ms, self.tuning.exchange_lifetime_ms))
-        return self.empty(ACK, mid)
+        until_ms = self._until(self.tuning.exchange_lifetime_ms)
+        self._duplicates.keep(p, self.now_ms, until_ms, self._pending)
+        return self.empty(ACK, p[_MID])
 
-    def _receive_empty(self, p, peer, now_ms):
+    def _accept(self, record, p):
+        """Deliver the response `p` to `record`; returns False if it is to be rejected."""
+        is_group = record.remote != p[_REMOTE]
+        if p[_SEEN] & self._critical:
+            if not is_group:
+                self.end(record, Rejected)
+            return False
+        if not is_group or len(record.responses) < self._limits[3] and not _has_answered(record, p[_REMOTE]):
+            self._deliver(record, p, None)
+        return True
+
+    def _receive_empty(self, p):
         """Take an empty ACK or a Reset: it must come from the peer and carry the ID of an unanswered message."""
         for record in self._open:
-            if record.mid == p[_MID] and record.state == _SENT and record.remote == peer:
+            if record.mid == p[_MID] and record.state == _SENT and record.remote == p[_REMOTE]:
                 if p[_MTYPE] == RST:
-                    self._deliver(record, p, peer, now_ms, Reset)
+                    self._deliver(record, p, Reset)
                 elif not record.is_non():
                     record.response_type = ACK
-                    record.last_event_ms = now_ms
+                    record.last_event_ms = self.now_ms
                     record.transmissions_left = 0
                     record.state = _ACKED
                     record.next_event_ms = ticks_add(record.transmitted_ms, record.timeout_ms)
                     if not record.is_request:
                         self.end(record, None)
                 return
+        if self.hooks and p[_MTYPE] == RST:
+            for hook in self.hooks["reset"]:
+                hook(p[_REMOTE], p[_MID])
 
-    def _requester(self, p, peer):
+    def _requester(self, p):
         """The open request that the response `p` answers: of this token, this peer or a group, for an ACK this ID."""
         for record in self._open:
             token = record.token
             if record.is_request and p[_START] == 4 + len(token) and p[_DATA].startswith(token, 4):
-                if record.remote == peer or is_multicast(record.remote):
+                if record.remote == p[_REMOTE] or is_multicast(record.remote):
                     is_other = p[_MTYPE] == ACK and (p[_MID] != record.mid or record.is_non())
                     return None if is_other else record
         return None
 
-    def _deliver(self, record, p, peer, now_ms, error):
-        """Hand the message `p` to the application; it ends the exchange of `record`, unless that is with a group."""
+    def _deliver(self, record, p, error):
+        """Hand the message `p` to the extensions and, unless one takes it, to the application."""
         message = _view(list(p))
         message.request = record.message
-        record.last_event_ms = now_ms
+        record.last_event_ms = self.now_ms
         if record.response_type is None:
             record.response_type = p[_MTYPE]
-        self.received = ReceptionRecord(self, message, peer, record)
+        if self.hooks and error is None:
+            for hook in self.hooks["incoming"]:
+                if hook(record, message) is CONSUMED:
+                    return
+        self.deliver(record, message, error)
+
+    def deliver(self, record, message, error):
+        """Hand a response or Reset to the application; it ends the exchange, unless that is with a group or parked."""
+        self.received = ReceptionRecord(self, message, message.remote, record)
+        if record.state == _PARKED:
+            record.response = self.received
+            return
         record.responses += (self.received,)
         if record.response is None:
             record.response = self.received
-        if record.remote == peer:
+        if record.remote == message.remote:
             self.end(record, error)
 
     # -- sending
@@ -1888,6 +2240,7 @@ class Engine:
             return self.enqueue(message, peer, mtype, token or (self.random(8) if code else b""), timeout_ms)
         for entry in self._pending:
             if entry[1] == token and entry[0] == peer:
+                self.extend(None, message)
                 record = self.enqueue(message, peer, mtype, token, timeout_ms)
                 self._pending.remove(entry)
                 if entry[4] >> (code >> 5) - 1 & 1:  # the request does not want it
@@ -1899,14 +2252,30 @@ class Engine:
         """Queue `message` with type and token as given; returns its TransmissionRecord. Raises as send."""
         if len(self._queue) >= self._limits[1]:
             raise Full("%d messages are queued; see Endpoint(queued=...)" % len(self._queue))
-        packed_len = _packed_len(message.packet, token)
+        record = TransmissionRecord(self, message, peer, mtype, token, timeout_ms)
+        if self.hooks and record.is_request:
+            for hook in self.hooks["outgoing"]:
+                hook(record)
+        p = (record.outer or message).packet
+        packed_len = _packed_len(p, token)
         if packed_len > self.datagram_len:
             raise ValueError("the message has %d bytes, datagram_len is %d" % (packed_len, self.datagram_len))
-        packed = bytearray(4)
-        _write(message.packet, packed, mtype, 0, token)
-        record = TransmissionRecord(self, message, peer, packed, token, timeout_ms)
+        record.packed = bytearray(4)
+        _write(p, record.packed, mtype, 0, token)
         self._queue.append(record)
         return record
+
+    def extend(self, request, response):
+        """Have the extensions change a response before it leaves; `request` is None for a separate one."""
+        if self.hooks:
+            for hook in self.hooks["response"]:
+                hook(request, response)
+
+    def park(self, record):
+        """Keep an exchange open without retransmission or timeout, until an extension ends it."""
+        record.state = _PARKED
+        record.transmissions_left = 0
+        record.next_event_ms = None
 
     def end(self, record, error):
         """End the exchange of `record`, with an exception class as its error or None."""
@@ -1917,30 +2286,33 @@ class Engine:
                 record.state = _ENDED
                 record.next_event_ms = None
                 record.error = error
-                if self.on_end:
-                    self.on_end(record)
+                on_end = record.on_end or self.on_end
+                if on_end:
+                    on_end(record)
 
     def due(self, now_ms):
         """The next datagram to send at `now_ms`, to the address in `peer`; None when there is no more."""
-        if self._answers:
-            packed, self.peer = self._answers.pop(0)
-            return packed
+        self.now_ms = now_ms
+        if self._wake_ms is not None and ticks_diff(now_ms, self._wake_ms) >= 0:
+            self._wake(now_ms)
+        for answer in self._answers:
+            packed, self.peer, at_ms = answer
+            if at_ms is None or ticks_diff(now_ms, at_ms) >= 0:
+                self._answers.remove(answer)
+                return packed
         for record in self._open:
-            if ticks_diff(now_ms, record.next_event_ms) >= 0:
+            if record.next_event_ms is not None and ticks_diff(now_ms, record.next_event_ms) >= 0:
                 deadline_ms = ticks_add(record.transmitted_ms, record.timeout_ms)
                 if record.transmissions_left and ticks_diff(now_ms, deadline_ms) < 0:
                     return self._transmit(record, now_ms)
                 self.end(record, None if record.responses else Timeout)
                 return self.due(now_ms)
-        if self._queue:
-            record = self._startable(now_ms)
-            if record is not None:
-                self._queue.remove(record)
-                self._open.append(record)
-                return self._transmit(record, now_ms)
-        if self._sweep_ms is not None and ticks_diff(now_ms, self._sweep_ms) >= 0:
-            self._sweep(now_ms)
-        return None
+        record = self._startable(now_ms) if self._queue else None
+        if record is None:
+            return None
+        self._queue.remove(record)
+        self._open.append(record)
+        return self._transmit(record, now_ms)
 
     def _transmit(self, record, now_ms):
         """Note a transmission of `record` and when its next event is due; returns the datagram."""
@@ -1968,14 +2340,17 @@ class Engine:
     def _take_mid(self, now_ms):
         """The next message ID; each goes out at most once in EXCHANGE_LIFETIME (RFC 7252 section 4.4)."""
         used = self._mids_used
-        self._mids_free_ms[used >> 12] = self._until(now_ms, self.tuning.exchange_lifetime_ms)
+        self._mids_free_ms[used >> 12] = self._until(self.tuning.exchange_lifetime_ms)
         self._mids_used = used + 1 & 0xFFFF
         return self._first_mid + used & 0xFFFF
 
     def _startable(self, now_ms):
         """The first queued record that may go now: a slot and an ID free, its peer below NSTART; or None."""
         free_ms = None if self._mids_used & 0xFFF else self._mids_free_ms[self._mids_used >> 12]
-        if len(self._open) < self._limits[0] and (free_ms is None or ticks_diff(now_ms, free_ms) >= 0):
+        busy = 0
+        for record in self._open:
+            busy += record.state != _PARKED
+        if busy < self._limits[0] and (free_ms is None or ticks_diff(now_ms, free_ms) >= 0):
             for record in self._queue:
                 outstanding = 0
                 for other in self._open:
@@ -1984,16 +2359,10 @@ class Engine:
                     return record
         return None
 
-    def _sweep(self, now_ms):
-        """Forget what is too old, and note when the next will be."""
-        soonest_ms = _FAR_MS
-        for slot in range(len(self._mids)):
-            if self._mids[slot] >= 0:
-                left_ms = ticks_diff(self._until_ms[slot], now_ms)
-                if left_ms <= 0:
-                    self._free(slot)
-                else:
-                    soonest_ms = min(soonest_ms, left_ms)
+    def _wake(self, now_ms):
+        """Forget what is too old, let the extensions do what is due, and note when to do that again."""
+        self._wake_ms = None
+        soonest_ms = self._duplicates.sweep(now_ms, _FAR_MS)
         for block in range(16):
             if self._mids_free_ms[block] is not None:
                 left_ms = ticks_diff(self._mids_free_ms[block], now_ms)
@@ -2004,31 +2373,53 @@ class Engine:
         self._pending = [entry for entry in self._pending if ticks_diff(entry[3], now_ms) > 0]
         for entry in self._pending:
             soonest_ms = min(soonest_ms, ticks_diff(entry[3], now_ms))
-        self._sweep_ms = None if soonest_ms == _FAR_MS else ticks_add(now_ms, soonest_ms)
+        if self.hooks:
+            for hook in self.hooks["tick"]:
+                hook(now_ms)
+            for hook in self.hooks["next_ms"]:
+                left_ms = hook(now_ms)
+                if left_ms is not None:
+                    soonest_ms = min(soonest_ms, left_ms)
+        if soonest_ms != _FAR_MS:
+            self.wake(ticks_add(now_ms, soonest_ms))
 
     def next_ms(self, now_ms):
         """Milliseconds until `due` has something to do, None if nothing is to come; next_event_reason says what."""
-        if self._answers or self._queue and self._startable(now_ms) is not None:
-            self.next_event_reason = "send"
+        self.next_event_reason = "send"
+        if self._queue and self._startable(now_ms) is not None:
             return 0
-        soonest_ms = self.next_event_reason = None
-        if self._sweep_ms is not None:
-            soonest_ms = ticks_diff(self._sweep_ms, now_ms)
-            self.next_event_reason = "forget duplicates"
-        for record in self._open:
-            left_ms = ticks_diff(record.next_event_ms, now_ms)
+        soonest_ms = None
+        for _, _, at_ms in self._answers:
+            left_ms = 0 if at_ms is None else ticks_diff(at_ms, now_ms)
             if soonest_ms is None or left_ms < soonest_ms:
                 soonest_ms = left_ms
-                self.next_event_reason = "retransmit" if record.transmissions_left else "response timeout"
-        return soonest_ms if soonest_ms is None or soonest_ms > 0 else 0
+        if self._wake_ms is not None:
+            left_ms = ticks_diff(self._wake_ms, now_ms)
+            if soonest_ms is None or left_ms < soonest_ms:
+                soonest_ms = left_ms
+                self.next_event_reason = "forget duplicates"
+        for record in self._open:
+            if record.next_event_ms is not None:
+                left_ms = ticks_diff(record.next_event_ms, now_ms)
+                if soonest_ms is None or left_ms < soonest_ms:
+                    soonest_ms = left_ms
+                    self.next_event_reason = "retransmit" if record.transmissions_left else "response timeout"
+        if soonest_ms is None:
+            self.next_event_reason = None
+            return None
+        return soonest_ms if soonest_ms > 0 else 0
 
 
 # ---- I/O ----
 
-_ON_CPYTHON = sys.implementation.name == "cpython"
 _BURST = const(16)  # datagrams that one process() handles at most
 _ASK_MS = const(10)  # how often a transport is asked that cannot be polled
 _REOPEN_MS = const(1000)
+_IPV6 = const(41)  # as Linux numbers it and what follows; MicroPython has no names for them
+_JOIN_GROUP = const(20)
+_MULTICAST_ALL = const(49)
+_MULTICAST_ALL_IPV6 = const(29)
+_SEND_ERRORS = (OSError, TypeError, ValueError)  # the latter two for an address the port does not take
 _HELD = const(8)  # records that wait for process() while request() blocks
 
 
@@ -2078,10 +2469,13 @@ class Endpoint(Engine):
         super().__init__(random, **tables)
         self._names = {}  # "host:port" -> address, as resolved
         self._held = []
+        self._left = 0  # datagrams that process() may still handle
         self._asked = []  # transports that cannot be polled
         self._polled = []
         self._poller = None if _ON_CPYTHON or not select else select.poll()
-        self._groups = []  # sockets registered as receiving for a group
+        self._ready = self._poller.ipoll if self._poller else self._select
+        self._groups = {}  # socket registered as receiving for a group -> what join() was given
+        self._port = port
         self._bound_to = None
         self._reopened_ms = None
         # An empty datagram makes an ESP32's socket deaf: https://github.com/micropython/micropython-lib/issues/736
@@ -2139,7 +2533,7 @@ class Endpoint(Engine):
     def register_socket(self, sock, is_group=False):
         """Receive from `sock` too, to which groups send if `is_group`; answers leave from `socket`."""
         if is_group:
-            self._groups.append(sock)
+            self._groups[sock] = None
         if _ON_CPYTHON:
             (self._polled if hasattr(sock, "fileno") else self._asked).append(sock)
             return
@@ -2161,7 +2555,7 @@ class Endpoint(Engine):
         Returns at the first such record, after `timeout_ms` (0: at once, None: never), or after 16 datagrams if
         there is a timeout. For the application are: a response or Reset to what send() sent, and, on an endpoint
         without resources, every request. Requests that resources serve come back as None.
-        Raises RuntimeError inside a handler.
+        Raises RuntimeError inside a handler, MemoryError if the heap has no room for a datagram in one piece.
         """
         if self._is_in_handler:
             raise RuntimeError("inside a handler use send, or return LATER")
@@ -2169,91 +2563,102 @@ class Endpoint(Engine):
             self.acknowledge()
         if self._held:
             return self._held.pop(0)
-        if self._open and self._receive_ready(0) and self.received is not None:
-            return self.received  # read first: an ACK that waits in the socket saves a retransmission
+        if self._open and self._polled:
+            self._receive_ready(0)  # read first: an ACK that waits in the socket saves a retransmission
+            if self.received is not None:
+                return self.received
         begin_ms = now_ms = ticks_ms()
         wait_ms = _FAR_MS if timeout_ms is None else timeout_ms
-        left = _BURST
+        self._left = _BURST
         while True:
-            if self._turn(now_ms, wait_ms):
-                if self.received is not None:
-                    return self.received
-                left -= 1
-                if not left and timeout_ms is not None:
-                    return None
-            elif not wait_ms:
+            left = self._left
+            self._turn(now_ms, wait_ms)
+            if self.received is not None:
+                return self.received
+            if self._left <= 0 and timeout_ms is not None or self._left == left and not wait_ms:
                 return None
             now_ms = ticks_ms()
             if timeout_ms is not None:
-                wait_ms = timeout_ms - ticks_diff(now_ms, begin_ms)
-                if wait_ms < 0:
-                    wait_ms = 0
+                wait_ms = max(0, timeout_ms - ticks_diff(now_ms, begin_ms))
 
     def _turn(self, now_ms, wait_ms):
-        """Send what is due, wait until the next event at most for a datagram, handle it; whether one came."""
-        left_ms = _FAR_MS if self._sweep_ms is None else ticks_diff(self._sweep_ms, now_ms)
-        if self._open or self._queue or self._answers or left_ms <= 0:
-            exchanges = len(self._open) + len(self._queue)
-            packed = self.due(now_ms)
-            while packed is not None:
-                self._send_datagram(packed, self.peer)
-                packed = self.due(now_ms)
-            if len(self._open) + len(self._queue) < exchanges:
-                wait_ms = 0  # one has ended, and somebody may wait for that
-            left_ms = self.next_ms(now_ms)
-        if left_ms is not None and left_ms < wait_ms:
-            wait_ms = left_ms
-        if self.socket is None:
-            self._reopen()
-            wait_ms = min(wait_ms, _REOPEN_MS)
-        return self._receive_ready(wait_ms)
-
-    def _receive_ready(self, wait_ms):
-        """Handle a datagram of each socket that can be read, at the latest after `wait_ms`; whether one came.
+        """Send what is due, wait until the next event at most, handle a datagram of each socket.
 
         If one is for the application, the other sockets wait.
         """
-        has_come = False
-        for transport in self._asked:
-            if self._receive_from(transport):
-                has_come = True
-                if self.received is not None:
-                    return True
+        left_ms = _FAR_MS if self._wake_ms is None else ticks_diff(self._wake_ms, now_ms)
+        if self._open or self._queue or self._answers or left_ms <= 0 or self.socket is None:
+            wait_ms = self._send_due(now_ms, wait_ms)
+        elif left_ms < wait_ms:
+            wait_ms = left_ms
         if self._asked:
-            wait_ms = 0 if has_come else min(wait_ms, _ASK_MS)
-        if not self._polled:
+            wait_ms = self._ask_transports(wait_ms)
+        if self.received is not None:
+            return
+        if self._polled:
+            self._receive_ready(wait_ms)
+        else:
             _sleep_ms(wait_ms)
-            return has_come
-        for ready in self._wait(wait_ms):
-            if self._receive_from(ready if _ON_CPYTHON else ready[0]):
-                has_come = True
-                if self.received is not None:
-                    break
-        return has_come
 
-    def _wait(self, wait_ms):
-        """The sockets that can be read, at the latest after `wait_ms`; on MicroPython as tuples that begin with it."""
-        if _ON_CPYTHON:
-            return select.select(self._polled, (), (), wait_ms / 1000)[0]
-        return self._poller.ipoll(wait_ms)
+    def _receive_ready(self, wait_ms):
+        """Handle a datagram of each socket that can be read, at the latest after `wait_ms`."""
+        for ready in self._ready(wait_ms):
+            self._receive_from(ready[0])
+            if self.received is not None:
+                break
+
+    def _send_due(self, now_ms, wait_ms):
+        """Send what is due; returns how long to wait for a datagram then, at most `wait_ms`."""
+        if self.socket is None:
+            self._reopen()
+            wait_ms = min(wait_ms, _REOPEN_MS)
+        exchanges = len(self._open) + len(self._queue)
+        packed = self.due(now_ms)
+        while packed is not None:
+            self._send_datagram(packed, self.peer)
+            packed = self.due(now_ms)
+        if len(self._open) + len(self._queue) < exchanges:
+            return 0  # one has ended, and somebody may wait for that
+        left_ms = self.next_ms(now_ms)
+        return wait_ms if left_ms is None else min(wait_ms, left_ms)
+
+    def _ask_transports(self, wait_ms):
+        """Handle a datagram of each transport that cannot be polled; returns how long to wait then."""
+        left = self._left
+        for transport in self._asked:
+            self._receive_from(transport)
+            if self.received is not None:
+                break
+        return min(wait_ms, _ASK_MS) if self._left == left else 0
+
+    def _select(self, wait_ms):
+        """On CPython what ipoll is on MicroPython: tuples that begin with a socket that can be read."""
+        return [(sock,) for sock in select.select(self._polled, (), (), wait_ms / 1000)[0]]
 
     def _receive_from(self, sock):
-        """Read one datagram, handle it and answer; whether there was one."""
+        """Read one datagram, if there is one, handle it and answer."""
         self.received = None
-        try:
-            got = sock.recvfrom(self.datagram_len + 1)
-        except OSError:  # nothing there after all, or an ICMP error of what was sent
-            return False
+        got = self._read(sock)
         if got is None:
-            return False
-        data, peer = got
-        if data:
-            reply = self.receive(data, peer, ticks_ms(), sock in self._groups)
-            if reply is not None:
-                self._send_datagram(reply, peer)
-        elif self.reopens_on_empty:
-            self._reopen()
-        return True
+            return
+        self._left -= 1
+        if not got[0]:
+            if self.reopens_on_empty:
+                self._renew(sock)
+            return
+        if self._groups and sock in self._groups:
+            reply = self.receive(got[0], got[1], ticks_ms(), True)
+        else:
+            reply = self.receive(got[0], got[1], ticks_ms())
+        if reply is not None:
+            self._send_datagram(reply, got[1])
+
+    def _read(self, sock):
+        """What recvfrom returns: (datagram, address), or None if there is nothing."""
+        try:
+            return sock.recvfrom(self.datagram_len + 1)
+        except OSError:  # nothing there after all, or an ICMP error of what was sent
+            return None
 
     def _send_datagram(self, packed, peer):
         """Send; an error is a lost packet, for which retransmission is there."""
@@ -2261,9 +2666,58 @@ class Endpoint(Engine):
             return
         try:
             self.socket.sendto(packed, peer)
-        except (OSError, TypeError, ValueError) as error:  # the latter two for an address the port does not take
-            if self.log:
-                self.log("not sent", error)
+        except _SEND_ERRORS:
+            self._note_unsent(peer)
+
+    def _note_unsent(self, peer):
+        if self.log:
+            self.log("not sent to", peer)
+
+    def _renew(self, sock):
+        """Replace a socket that an empty datagram made deaf."""
+        if self._groups.get(sock):
+            self.join(*self._groups[sock])
+        else:
+            self._reopen()
+
+    def join(self, group, interface=None):
+        """Receive what is sent to the `group` "224.0.1.187" (all CoAP nodes) or "ff02::fd", on this endpoint's port.
+
+        interface: on which network, its own IPv4 address or for IPv6 its number; None: what the system chooses.
+        Joining again renews it, which an ESP32 needs when its WiFi was lost. Raises ValueError without a `port`, or
+        for IPv6 on a board, whose firmware cannot; OSError if the system refuses.
+        """
+        if self._bound_to is None:
+            raise ValueError("a group sends to a port; give one to Endpoint")
+        scope = "%%%d" % interface if interface and ":" in group else ""
+        address = self._look_up(group + scope, self._port)
+        if not is_multicast(address):
+            raise ValueError("a group is 224.0.0.0 to 239.255.255.255 or begins with ff, not " + group)
+        if ":" not in group:
+            level, option = 0, socket.IP_ADD_MEMBERSHIP
+            member = bytes([int(part) for part in group.split(".") + (interface or "0.0.0.0").split(".")])
+        elif hasattr(socket, "inet_pton"):
+            level, option = _IPV6, _JOIN_GROUP
+            member = socket.inet_pton(socket.AF_INET6, group) + (interface or 0).to_bytes(4, sys.byteorder)
+        else:
+            raise ValueError("this firmware cannot join IPv6 groups")
+        for sock in list(self._groups):
+            if self._groups[sock] == (group, interface):
+                self._forget(sock)
+        sock = socket.socket(self._family, socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        for each in (self.socket, sock):  # both are bound to the port
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.setsockopt(level, option, member)
+            if sys.platform == "linux":  # else both sockets receive what is sent to the group
+                self.socket.setsockopt(level, _MULTICAST_ALL_IPV6 if level else _MULTICAST_ALL, 0)
+            sock.bind(address)
+        except OSError:
+            sock.close()
+            raise
+        self.register_socket(sock, True)
+        self._groups[sock] = (group, interface)
 
     def _reopen(self):
         """Replace the socket, at most once a second; None until it can be opened."""
@@ -2287,6 +2741,7 @@ class Endpoint(Engine):
             self._asked.remove(sock)
         else:
             self._polled.remove(sock)
+            self._groups.pop(sock, None)
             if not _ON_CPYTHON:
                 self._poller.unregister(sock)
         if hasattr(sock, "close"):
@@ -2314,9 +2769,10 @@ class Endpoint(Engine):
         record = self.send(Message(method, uri=uri, payload=payload, **options), None, timeout_ms)
         try:
             while not record.is_done():
-                if self._turn(ticks_ms(), _FAR_MS) and self.received is not None:
-                    if self.received.pertains_to is not record:
-                        self._hold(self.received)
+                self._turn(ticks_ms(), _FAR_MS)
+                if self.received is not None and self.received.pertains_to is not record:
+                    self._hold(self.received)
+                    self.received = None
         finally:
             if not record.is_done():
                 record.cancel()
