@@ -1,8 +1,9 @@
 """A sensor and an LED over CoAP: the application, the same on every board.
 
-    import board, sensor_server
+    import board, machine, sensor_server
 
-    sensor_server.run(board.Board())
+    sensor_server.start(board.Board(), machine.reset)    # in main.py of a board: connects, serves, survives
+    sensor_server.run(board.Board())                     # serves
 
     GET      /sensors/temp  the reading, as text or, with Accept, as JSON
     GET PUT  /led           on or off; PUT takes 1, 0, on, off
@@ -15,15 +16,20 @@ A board is an object with
     temperature()    returns (value, unit, source): 22.5, "C", "the processor's own sensor"
     is_led_on        whether the LED is lit
     set_led(is_on)   lights or darkens it
+    connect()        brings the network up; raises ValueError if only a person can help, OSError if the network does
+                     not come; the text of both is a sentence for people
+    address()        returns its IP address, as text
+    poll()           keeps the network up, without waiting; returns the ms after which to call it again, at most a day
 """
 
 import gc
 import json
 import sys
+import time
 
 import coap
 
-_HOUR_MS = 3600000
+_PAUSE_S = 10  # before a restart: time for Ctrl-C, and a network is not asked in vain too often
 _SWITCH = {b"1": True, b"on": True, b"0": False, b"off": False}
 
 
@@ -95,14 +101,53 @@ def build(board, endpoint):
 
 
 def run(board, port=5683, host="0.0.0.0"):
-    """Serve `board` on UDP `port` of the address `host` ("0.0.0.0": all); does not return.
+    """Serve `board`, which is connected, on UDP `port` of the address `host` ("0.0.0.0": all); does not return.
 
-    Raises OSError if the port is taken or the address is none of this machine's.
+    Raises OSError if the port is taken, the address is none of this machine's, or board.poll() gives the network up.
     """
     with coap.Endpoint(port, host) as endpoint:
         endpoint.log = print  # a handler that raised, a datagram that could not be sent
         build(board, endpoint)
-        print("serving coap://%s:%d/ on %s, %s" % (host, port, board.name, _interpreter()))
+        shown = board.address() if host == "0.0.0.0" else host
+        print("serving coap://%s:%d/ on %s, %s" % (shown, port, board.name, _interpreter()))
         while True:
-            endpoint.process(_HOUR_MS)
+            endpoint.process(board.poll())
             _uptime.seconds()
+
+
+def _report(fault, has_served):
+    """Print what ended the server: with the traceback, unless it is a sentence of connect()."""
+    try:
+        if has_served:
+            sys.print_exception(fault)
+        else:
+            print(fault)
+    except MemoryError:  # what ended the server may be just that
+        pass
+
+
+def _connect_and_run(board, port):
+    """Returns when that has ended: whether to restart may help."""
+    has_served = False
+    try:
+        board.connect()
+        has_served = True
+        run(board, port)
+    except Exception as fault:
+        _report(fault, has_served)
+        return has_served or not isinstance(fault, ValueError)
+
+
+def start(board, restart, port=5683):
+    """Connect `board` and serve it on UDP `port`, for good.
+
+    What ends that is printed, and after a pause `restart()` is called: a reset also mends a heap in pieces and a radio
+    that hangs. Returns, to the prompt of a board, at Ctrl-C and when a restart cannot help: WiFi is not set up.
+    """
+    try:
+        if _connect_and_run(board, port):
+            print("restarts in %d s, unless you press Ctrl-C" % _PAUSE_S)
+            time.sleep(_PAUSE_S)
+            restart()
+    except KeyboardInterrupt:
+        print("stopped")

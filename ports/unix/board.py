@@ -4,6 +4,7 @@ import os
 
 _THERMAL = "/sys/class/thermal"
 _LOAD = "/proc/loadavg"
+_HOUR_MS = 3600000
 
 
 def _read(path):
@@ -53,3 +54,14 @@ class Board:
         if is_on != self.is_led_on:
             print("LED", "on" if is_on else "off")
         self.is_led_on = is_on
+
+    def connect(self):
+        """Nothing is to be done: the system keeps the network up."""
+
+    def address(self):
+        """Return "0.0.0.0", which stands for all its addresses: MicroPython's unix port cannot tell them."""
+        return "0.0.0.0"
+
+    def poll(self):
+        """Return the ms after which to call it again; there is nothing to keep up."""
+        return _HOUR_MS

@@ -1,0 +1,16 @@
+"""Starts the sensor server when the board boots: this file goes to its root folder as it is, not compiled."""
+
+import sys
+
+OLDEST = (1, 21)  # README.md says why
+
+version = tuple(sys.implementation.version[:2])
+if version < OLDEST:
+    print("MicroPython %d.%d is too old, take %d.%d or newer: https://micropython.org/download/" % (version + OLDEST))
+else:
+    import machine
+
+    import board
+    import sensor_server
+
+    sensor_server.start(board.Board(), machine.reset)

