@@ -1981,39 +1981,35 @@ class Engine:
         """Run the handler of the request packet `p`; returns LATER, NO_RESPONSE or None: the response is filled."""
         r = self._prepare(p, _PRESET[p[_CODE]])
         result = self._call(resource.handlers[p[_CODE]] or resource.handlers[0], p, resource)
-        if result is not None:
-            if type(result) is not bytes:
-                return result
-            r[_PAYLOAD] = result
-        if r[_CODE] == CONTENT and (resource.state or p[_SEEN] & 1 << _ETAG):
-            self._validate(r, resource)
         if r[_PAYLOAD] and resource.formats and r[_CODE] < BAD_REQUEST:  # an error's payload is a text for people
             self._label(p, r, resource)
-        return None
+        return result
 
     def _call(self, handler, p, resource):
-        """Call a handler, whatever it raises; returns LATER, NO_RESPONSE, a payload, or None: it is filled."""
+        """Call a handler, whatever it raises; returns LATER, NO_RESPONSE or None: the response is filled."""
         self._is_in_handler = True
-        code = INTERNAL_SERVER_ERROR
         try:
             if p[_SEEN] & _CONDITIONAL and not self._is_as_expected(resource):
-                code = PRECONDITION_FAILED
-            else:
-                result = handler(self._request, self._response)
-                if result is not None and type(result) is not bytes and result is not LATER:
-                    result = self._take(result)
-                if not 64 <= self._response.packet[_CODE] < 192:
-                    raise ValueError("a response's code is 2.00 to 5.31, not %d" % self._response.code)
-                code = 0
+                self._prepare(p, PRECONDITION_FAILED)
+                return None
+            result = handler(self._request, self._response)
+            if result is LATER or result is NO_RESPONSE:
+                return result
+            if result is not None:
+                self._take(result)
+            code = self._response.packet[_CODE]
+            if not 64 <= code < 192:
+                raise ValueError("a response's code is 2.00 to 5.31, not %d" % code)
+            if code == CONTENT and (resource.state or p[_SEEN] & 1 << _ETAG):
+                self._validate(resource)
         except FormatError:
-            code = BAD_OPTION
+            self._prepare(p, BAD_OPTION)
         except Exception as error:
             if self.log:
                 self.log("handler of %s" % resource.path, error)
-        self._is_in_handler = False
-        if not code:
-            return result
-        self._prepare(p, code)
+            self._prepare(p, INTERNAL_SERVER_ERROR)
+        finally:
+            self._is_in_handler = False
         return None
 
     def _is_as_expected(self, resource):
@@ -2024,14 +2020,14 @@ class Engine:
             return not opt.if_match
         return not opt.if_none_match and (not opt.if_match or b"" in opt.if_match or etag in opt.if_match)
 
-    def _validate(self, r, resource):
+    def _validate(self, resource):
         """Give a 2.05 its ETag; it becomes a 2.03 if the client has that already (RFC 7252 section 5.10.6)."""
         opt = self._response.opt
         if resource.state and opt.etag is None:
             opt.etag = resource.state(self._request)
         if opt.etag is not None and opt.etag in self._request.opt.etags:
-            r[_CODE] = VALID
-            r[_PAYLOAD] = b""
+            self._response.code = VALID
+            self._response.payload = b""
             opt.content_format = None
 
     def _label(self, p, r, resource):
@@ -2045,10 +2041,8 @@ class Engine:
             _add(r, _CONTENT_FORMAT, _uint_bytes(value))
 
     def _take(self, result):
-        """Put what a handler returned into the response; returns NO_RESPONSE or None."""
+        """Put what a handler returned into the response."""
         response = self._response
-        if result is NO_RESPONSE:
-            return result
         if isinstance(result, tuple):
             response.code, result = result
         if isinstance(result, int):
@@ -2057,7 +2051,6 @@ class Engine:
             response.packet[_PAYLOAD] = result
         else:
             response.payload = result
-        return None
 
     def _reply(self, p):
         """The response as a datagram: an ACK, or a NON to a NON; remembered in the request's slot."""
@@ -2397,7 +2390,7 @@ class Engine:
             left_ms = ticks_diff(self._wake_ms, now_ms)
             if soonest_ms is None or left_ms < soonest_ms:
                 soonest_ms = left_ms
-                self.next_event_reason = "forget duplicates"
+                self.next_event_reason = "housekeeping"
         for record in self._open:
             if record.next_event_ms is not None:
                 left_ms = ticks_diff(record.next_event_ms, now_ms)
@@ -2498,6 +2491,8 @@ class Endpoint(Engine):
         sock = socket.socket(self._family, socket.SOCK_DGRAM)
         sock.setblocking(False)
         try:
+            if self._groups:  # their sockets are bound to the port, too
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if self._bound_to is not None:
                 sock.bind(self._bound_to)
         except OSError:

@@ -29,7 +29,7 @@ def _sleep_ms(ms):
 def nap_ms(endpoint, most_ms):
     """Return (ms, why): how long `endpoint`, which has sent what was due, can be left alone, at most `most_ms`."""
     next_ms = endpoint.next_event_ms()
-    if next_ms is None or next_ms > most_ms or endpoint.next_event_reason == "forget duplicates":
+    if next_ms is None or next_ms > most_ms or endpoint.next_event_reason == "housekeeping":
         return most_ms, "reading"  # what is to be forgotten can wait
     return next_ms, endpoint.next_event_reason
 

@@ -261,7 +261,7 @@ def test_tables_when_everything_is_too_old_then_nothing_is_due():
                 mid += 1
                 server.receive(method, name, mid, 100 * mid, PEER, mtype)
     check.eq(server.engine.next_ms(2000) > 0, True)
-    check.eq(server.engine.next_event_reason, "forget duplicates")
+    check.eq(server.engine.next_event_reason, "housekeeping")
     check.eq(run(server.engine, 2000, LIFE_MS + 2000), [])
     check.eq((server.engine.next_ms(LIFE_MS + 2000), server.engine.next_event_reason), (None, None))
     check.raises(ValueError, server.engine.send, server.laters[0])

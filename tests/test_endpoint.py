@@ -522,7 +522,7 @@ def test_request_when_nobody_answers_then_timeout():
             endpoint.resolve = Resolver(PEER)
             check.raises(coap.Timeout, endpoint.get, "coap://x/r", timeout_ms=timeout_ms, transport_tuning=tuning)
             check.eq(clock.now_ms, expected)
-            check.eq((endpoint.next_event_ms() > 100000, endpoint.next_event_reason), (True, "forget duplicates"))
+            check.eq((endpoint.next_event_ms() > 100000, endpoint.next_event_reason), (True, "housekeeping"))
 
 
 def test_request_when_non_and_nobody_answers_then_timeout_after_93_s():

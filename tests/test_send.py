@@ -632,7 +632,7 @@ def test_next_ms_when_a_message_lives_then_it_names_time_and_reason():
     engine.receive(empty(coap.ACK, record.mid), PEER, 600)
     check.eq((engine.next_ms(600), engine.next_event_reason), (61400, "response timeout"))
     engine.receive(response(record, coap.NON, 9), PEER, 700)
-    check.eq((engine.next_ms(700), engine.next_event_reason), (231300, "forget duplicates"))
+    check.eq((engine.next_ms(700), engine.next_event_reason), (231300, "housekeeping"))
     check.eq(run(engine, 700, 400000), [])
     check.eq((engine.next_ms(400000), engine.next_event_reason), (None, None))
 
