@@ -1413,12 +1413,14 @@ def _link(path, attributes):
     link = "</%s>" % "/".join([_quote(segment, _PLAIN) for segment in path])
     for name in sorted(attributes):
         value = attributes[name]
+        if value is None or value is False:
+            continue
         if isinstance(value, tuple):
             value = " ".join([str(item) for item in value])
         link += ";" + name.rstrip("_")
         if isinstance(value, str):
-            if '"' in value:
-                raise ValueError("a link's attribute cannot have quotes: " + value)
+            if '"' in value or "\\" in value:
+                raise ValueError("a link's attribute cannot have quotes or backslashes: " + value)
             link += '="%s"' % value
         elif value is not True:
             link += "=%d" % value
@@ -1894,7 +1896,7 @@ class Engine:
     def _until(self, lifetime_ms):
         """The time `lifetime_ms` from now, when something is to be forgotten."""
         until_ms = ticks_add(self.now_ms, lifetime_ms)
-        if self._wake_ms is None:
+        if self._wake_ms is None or ticks_diff(until_ms, self._wake_ms) < 0:
             self._wake_ms = until_ms
         return until_ms
 
@@ -2670,10 +2672,14 @@ class Endpoint(Engine):
 
     def _renew(self, sock):
         """Replace a socket that an empty datagram made deaf."""
-        if self._groups.get(sock):
-            self.join(*self._groups[sock])
-        else:
+        if not self._groups.get(sock):
             self._reopen()
+            return
+        try:
+            self.join(*self._groups[sock])
+        except OSError as error:  # no network: who serves a group joins again when it is back
+            if self.log:
+                self.log("group left", error)
 
     def join(self, group, interface=None):
         """Receive what is sent to the `group` "224.0.1.187" (all CoAP nodes) or "ff02::fd", on this endpoint's port.
@@ -2684,6 +2690,8 @@ class Endpoint(Engine):
         """
         if self._bound_to is None:
             raise ValueError("a group sends to a port; give one to Endpoint")
+        if self.socket is None:
+            raise OSError("the endpoint's own socket is not open now")
         scope = "%%%d" % interface if interface and ":" in group else ""
         address = self._look_up(group + scope, self._port)
         if not is_multicast(address):
@@ -2701,9 +2709,9 @@ class Endpoint(Engine):
                 self._forget(sock)
         sock = socket.socket(self._family, socket.SOCK_DGRAM)
         sock.setblocking(False)
-        for each in (self.socket, sock):  # both are bound to the port
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
+            for each in (self.socket, sock):  # both are bound to the port
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.setsockopt(level, option, member)
             if sys.platform == "linux":  # else both sockets receive what is sent to the group
                 self.socket.setsockopt(level, _MULTICAST_ALL_IPV6 if level else _MULTICAST_ALL, 0)
