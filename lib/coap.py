@@ -264,16 +264,19 @@ def _index(p, data):
     used. Critical options repeated or sized wrongly are no format errors: they set bit 0 of p[_SEEN].
     """
     n = len(data)
-    if n < 4 or data[0] & 0xC0 != 0x40 or data[0] & 15 > 8:
+    if n < 4:
+        return 0
+    first = data[0]
+    at = 4 + (first & 15)
+    if first & 0xC0 != 0x40 or at > 12:
         return 0
     code = data[1]
     if 31 < code < 64 or code > 191 or not code and n > 4:
         return 1
-    at = 4 + (data[0] & 15)
     if at > n:
         return 4
     p[_DATA] = data
-    p[_MTYPE] = data[0] >> 4 & 3
+    p[_MTYPE] = first >> 4 & 3
     p[_CODE] = code
     p[_MID] = data[2] << 8 | data[3]
     p[_TOKEN] = p[_PAYLOAD] = None
@@ -1851,8 +1854,7 @@ class Engine:
 
     def _note(self, p, refusal):
         """Note the request in the table of duplicates, its slot in _slot; returns False if there is no room."""
-        tuning = self.tuning
-        until_ms = self._until(tuning.non_lifetime_ms if p[_MTYPE] else tuning.exchange_lifetime_ms)
+        until_ms = self._until(self.tuning.non_lifetime_ms if p[_MTYPE] else self.tuning.exchange_lifetime_ms)
         if refusal or p[_CODE] == GET or p[_CODE] == FETCH:
             self._slot = self._duplicates.note(p, -1, until_ms)
         else:
@@ -1935,17 +1937,13 @@ class Engine:
             return self._reply(p)
         if p[_MTYPE] == NON:
             return None
-        return self._remember(self.empty(ACK, p[_MID]))
+        reply = self.empty(ACK, p[_MID])
+        self._duplicates.remember(self._slot, reply)
+        return reply
 
     def _hand_over(self, p):
         """Give the request to the application; returns None."""
         self.received = ReceptionRecord(self, _view(list(p)), p[_REMOTE], None, self._slot)
-
-    def _remember(self, reply):
-        """Keep the reply to the CON in hand for its duplicates; returns it."""
-        if self._slot >= 0:
-            self._duplicates.remember(self._slot, reply)
-        return reply
 
     def _ask(self, p):
         """Offer the request to the extensions; returns what the first that took it made of it, or None."""
@@ -2069,7 +2067,9 @@ class Engine:
                     self.log("response too large", len(r[_PAYLOAD]))
                 self._prepare(p, INTERNAL_SERVER_ERROR)
             out = self._assemble(p, r)
-        return self._remember(out) if p[_MTYPE] == CON else out
+        if p[_MTYPE] == CON and self._slot >= 0:
+            self._duplicates.remember(self._slot, out)
+        return out
 
     def _assemble(self, p, r):
         """Write the response to `p` that the packet `r` has into the kept buffer."""
@@ -2634,7 +2634,6 @@ class Endpoint(Engine):
 
     def _receive_from(self, sock):
         """Read one datagram, if there is one, handle it and answer."""
-        self.received = None
         got = self._read(sock)
         if got is None:
             return
