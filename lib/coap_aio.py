@@ -1,0 +1,304 @@
+"""An endpoint of coap.py in asyncio, on CPython and MicroPython alike: requests are awaited, a server is a task.
+
+    import asyncio
+    import coap
+    import coap_aio
+
+    async def main():
+        aio = coap_aio.Aio(coap.Endpoint())
+        response = await aio.get("coap://192.0.2.1/sensors/temp", timeout_ms=5000)
+        print(response.payload)
+        both = await asyncio.gather(aio.get("coap://192.0.2.1/a"), aio.get("coap://192.0.2.2/b"))
+
+    asyncio.run(main())
+
+and a server, whose handlers are plain functions as ever:
+
+    endpoint = coap.Endpoint(port=5683)
+    aio = coap_aio.Aio(endpoint)
+    slow = endpoint.resource("slow", ct=coap.TEXT)
+
+    @slow.get
+    def read_slow(request, response):  # one that takes its time answers from a task
+        asyncio.create_task(answer(response.copy()))
+        return coap.LATER
+
+    async def answer(later):
+        await asyncio.sleep(2)
+        later.payload = "22.5 C"
+        aio.send(later)
+
+    asyncio.run(aio.serve())
+
+Beside coap.py this file is optional. It needs the firmware's asyncio, and polls nothing: it sleeps until a datagram
+comes or the endpoint has something to do.
+"""
+
+import asyncio
+import sys
+
+try:
+    from micropython import const
+except ImportError:  # CPython
+
+    def const(value):
+        return value
+
+
+import coap
+
+_BURST = const(16)  # messages for the application taken before other tasks have their turn
+_ASK_S = 0.01  # how often a transport is asked that cannot be polled
+_REOPEN_S = const(1)  # how often an endpoint tries to replace a lost socket
+_ON_CPYTHON = sys.implementation.name == "cpython"
+
+
+def _is_pollable(sock):
+    """Whether the loop can wait for `sock`."""
+    if _ON_CPYTHON:
+        return hasattr(sock, "fileno")
+    import select
+
+    try:
+        select.poll().register(sock, select.POLLIN)
+    except (AttributeError, OSError, TypeError):
+        return False
+    return True
+
+
+def _readable(sock):
+    """Wait on MicroPython until `sock` can be read, as asyncio's own streams do."""
+    yield asyncio.core._io_queue.queue_read(sock)
+
+
+class Aio:
+    """An Endpoint in asyncio. One Aio for an endpoint: two tasks cannot wait for the same socket.
+
+    Aio(endpoint, sockets=())
+
+      endpoint  a coap.Endpoint; what is awaited here goes through it, and while anything is awaited it serves
+      sockets   those that were given to endpoint.register_socket besides its own
+
+    Requests may be awaited by many tasks at once; what exceeds the endpoint's tables waits for room. A task that is
+    cancelled takes its request with it and nothing else. Names are looked up blocking, once (asyncio has nothing
+    else on a board). On Windows CPython needs a SelectorEventLoop. Do not use the endpoint's blocking calls in a
+    task, and end it by close() here.
+    Keeps about 170 bytes on a board, 300 more while something is awaited, and 430 for each request besides its record.
+    """
+
+    def __init__(self, endpoint, sockets=()):
+        self.endpoint = endpoint
+        self._sockets = sockets
+        self._users = 0  # calls that wait at present
+        self._error = None  # why it has ended
+        self._changed = None  # an Event, set whenever the endpoint has done something; new with the first user
+        self._tasks = []  # while there are users: one for each socket
+        self._watched = []  # on CPython: sockets that the loop watches instead
+        self._timer = None  # the task that sleeps until _due_ms
+        self._due_ms = 0
+        self._is_processing = False
+
+    # -- requests
+
+    async def request(self, method, uri, payload=b"", timeout_ms=None, **options):
+        """Send a request and await the response Message, of any code; arguments as in Endpoint.request.
+
+        None is returned for a request that wants no response (no_response=26), once it has gone.
+        Raises coap.Timeout, Reset, Rejected; OSError if the name is not known; ValueError; coap.Closed.
+        """
+        record = await self.exchange(coap.Message(method, uri=uri, payload=payload, **options), None, timeout_ms)
+        if record.error:
+            raise record.error(uri)
+        return record.response and record.response.message
+
+    def get(self, uri, **options):
+        """request(GET, ...)"""
+        return self.request(coap.GET, uri, **options)
+
+    def put(self, uri, payload=b"", **options):
+        """request(PUT, ...)"""
+        return self.request(coap.PUT, uri, payload, **options)
+
+    def post(self, uri, payload=b"", **options):
+        """request(POST, ...)"""
+        return self.request(coap.POST, uri, payload, **options)
+
+    def delete(self, uri, **options):
+        """request(DELETE, ...)"""
+        return self.request(coap.DELETE, uri, **options)
+
+    def fetch(self, uri, payload=b"", **options):
+        """request(FETCH, ...)"""
+        return self.request(coap.FETCH, uri, payload, **options)
+
+    async def exchange(self, message, remote=None, timeout_ms=None):
+        """Send `message` as Endpoint.send does and await the end of its exchange; returns the TransmissionRecord.
+
+        So a request to a group is awaited, whose `responses` are several, or a ping. While the endpoint's queue is
+        full it waits for room. Raises what send raises but coap.Full, and coap.Closed.
+        """
+        record = None
+        self._enter()
+        try:
+            while record is None:
+                try:
+                    record = self.send(message, remote, timeout_ms)
+                except coap.Full:
+                    await self._change()
+            while not record.is_done():
+                await self._change()
+        finally:
+            if record is not None and not record.is_done():
+                record.cancel()
+            self._leave()
+        return record
+
+    def send(self, message, remote=None, timeout_ms=None):
+        """Send `message` as Endpoint.send does, without waiting; returns the TransmissionRecord.
+
+        For what handlers promised by LATER, and in handlers. It is retransmitted, and its answer taken, while
+        something is awaited, serve() for instance. Raises what Endpoint.send raises.
+        """
+        record = self.endpoint.send(message, remote, timeout_ms)
+        self.wake()
+        return record
+
+    # -- serving
+
+    async def serve(self):
+        """Serve until close() or until the task is cancelled, after which the endpoint can be used again.
+
+        Raises what a hook of the application (log, on_end) raised.
+        """
+        self._enter()
+        try:
+            while self._error is None:
+                await self._changed.wait()
+            if not isinstance(self._error, coap.Closed):
+                raise self._error
+        finally:
+            self._leave()
+
+    def close(self):
+        """Close the endpoint: what is awaited ends with coap.Closed, serve() returns. Not to be called in a handler."""
+        self._stop(coap.Closed("the endpoint was closed"))
+        self._release()
+        self.endpoint.close()
+
+    def wake(self):
+        """Let the endpoint do what is due now, for instance send what it was given by other ways than send() here."""
+        if self._is_processing:  # called from a handler: it is sent when that returns
+            return
+        self._is_processing = True
+        try:
+            for _ in range(_BURST):
+                record = self.endpoint.process(0)
+                if record is None:
+                    break
+                if record.pertains_to is None:  # a request to an endpoint without resources
+                    record.respond(coap.NOT_FOUND)
+        finally:
+            self._is_processing = False
+        if self._users:
+            self._changed.set()
+            self._changed.clear()
+            self._set_timer()
+
+    # -- waiting
+
+    async def _change(self):
+        """Await that the endpoint has done something; raises if it never will again."""
+        if self._error is None:
+            await self._changed.wait()
+        if self._error is not None:
+            raise self._error
+
+    def _enter(self):
+        """Begin to wait for the sockets if nobody does yet."""
+        if self._error is not None:
+            raise self._error
+        self._users += 1
+        if self._users == 1:
+            self._changed = asyncio.Event()
+            self._watch(self.endpoint.socket)
+            for sock in self._sockets:
+                self._watch(sock)
+            self._set_timer()
+
+    def _watch(self, sock):
+        if not _is_pollable(sock):
+            self._tasks.append(asyncio.create_task(self._ask()))
+        elif _ON_CPYTHON:
+            asyncio.get_running_loop().add_reader(sock, self._run)
+            self._watched.append(sock)
+        else:
+            self._tasks.append(asyncio.create_task(self._read(sock)))
+
+    async def _read(self, sock):
+        """Wait for `sock` and have what comes handled, without end."""
+        is_own = sock is self.endpoint.socket
+        while True:
+            await _readable(sock)
+            self._run()
+            if is_own:  # an ESP32's is replaced sometimes
+                sock = self.endpoint.socket
+                while sock is None:
+                    await asyncio.sleep(_REOPEN_S)
+                    self._run()
+                    sock = self.endpoint.socket
+
+    async def _ask(self):
+        """Ask a transport that nobody can wait for, without end."""
+        while True:
+            await asyncio.sleep(_ASK_S)
+            self._run()
+
+    def _run(self):
+        """wake(), for which a hook's exception ends what is awaited."""
+        try:
+            self.wake()
+        except Exception as error:
+            self._stop(error)
+
+    def _set_timer(self):
+        """Have _run called at the endpoint's next event."""
+        wait_ms = self.endpoint.next_event_ms()
+        if wait_ms is None:
+            return
+        due_ms = coap.ticks_add(coap.ticks_ms(), wait_ms)
+        if self._timer is not None:
+            if coap.ticks_diff(self._due_ms, due_ms) <= 0:
+                return
+            self._timer.cancel()
+        self._due_ms = due_ms
+        self._timer = asyncio.create_task(self._sleep(wait_ms))
+
+    async def _sleep(self, wait_ms):
+        await asyncio.sleep(wait_ms / 1000)
+        self._timer = None
+        self._run()
+
+    def _stop(self, error):
+        """End what is awaited with `error`."""
+        self._error = error
+        if self._changed is not None:
+            self._changed.set()
+
+    def _leave(self):
+        """Wait for the sockets no longer if nobody else does."""
+        self._users -= 1
+        if not self._users:
+            self._release()
+            if not isinstance(self._error, coap.Closed):
+                self._error = None
+
+    def _release(self):
+        for task in self._tasks:
+            task.cancel()
+        for sock in self._watched:
+            asyncio.get_running_loop().remove_reader(sock)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._tasks = []
+        self._watched = []
+        self._timer = None

@@ -1,0 +1,601 @@
+"""The endpoint in asyncio: requests, cancellation, serving; over transports of the test and real sockets."""
+
+import asyncio
+
+import check
+import coap
+import coap_aio
+import fake
+
+try:
+    import socket
+except ImportError:
+    socket = None
+
+QUICK = coap.Tuning(ack_timeout_ms=20, max_retransmit=1)  # gives up after 60 to 90 ms
+SERVER = "192.0.2.1"
+URI = "coap://192.0.2.1/t"
+
+
+class Pair:
+    """Two transports; what one sends, the other receives. `lost` are datagrams that do not arrive, by count."""
+
+    def __init__(self):
+        self.inbox = []
+        self.sent = []
+        self.lost = 0
+        self.other = None
+        self.address = None
+
+    def sendto(self, data, peer):
+        self.sent.append(bytes(data))
+        if self.lost:
+            self.lost -= 1
+        elif peer == self.other.address:
+            self.other.inbox.append((bytes(data), self.address))
+        return len(data)
+
+    def recvfrom(self, n):
+        return self.inbox.pop(0) if self.inbox else None
+
+
+def pair():
+    """(client, server): two Aio, whose endpoints are joined."""
+    ends = Pair(), Pair()
+    ends[0].other, ends[1].other = ends[1], ends[0]
+    made = []
+    for end, name in zip(ends, ("192.0.2.9", SERVER)):
+        endpoint = coap.Endpoint(sock=end, tuning=QUICK)
+        end.address = endpoint.resolve(name)
+        made.append(coap_aio.Aio(endpoint))
+    return made
+
+
+def serve_text(aio, text="hello"):
+    """Give `aio` a resource `t` that answers `text`; returns it."""
+    resource = aio.endpoint.resource("t", ct=coap.TEXT)
+    resource.get(lambda request, response: text)
+    return resource
+
+
+def both(function):
+    """Run `await function(client, server)` while the server serves `t`; returns its result."""
+
+    async def main():
+        client, server = pair()
+        serve_text(server)
+        serving = asyncio.create_task(server.serve())
+        try:
+            return await asyncio.wait_for(function(client, server), 5)
+        finally:
+            serving.cancel()
+            await asyncio.sleep(0)
+
+    return asyncio.run(main())
+
+
+async def failure(awaited):
+    """The exception that awaiting raised, or None."""
+    try:
+        await awaited
+    except asyncio.CancelledError as error:
+        return error
+    except Exception as error:
+        return error
+
+
+async def in_turn(aio, uri, count):
+    """The codes of `count` requests, one after the other."""
+    codes = []
+    for _ in range(count):
+        codes.append((await aio.get(uri)).code)
+    return codes
+
+
+async def types(tasks):
+    """The types of what the tasks return."""
+    found = []
+    for task in tasks:
+        found.append(type(await task))
+    return found
+
+
+async def turns(n=3):
+    """Let the other tasks have their turn."""
+    for _ in range(n):
+        await asyncio.sleep(0)
+
+
+# ---- requests ----
+
+
+def test_get_when_the_server_answers_then_the_response():
+    """RFC 7252 section 5: a request awaited"""
+
+    async def main(client, server):
+        response = await client.get(URI)
+        return response.code, bytes(response.payload), response.opt.content_format
+
+    check.eq(both(main), (coap.CONTENT, b"hello", coap.TEXT))
+
+
+def test_methods_when_awaited_then_their_code_payload_and_options():
+    """RFC 7252 section 5.8, RFC 8132: get put post delete fetch request"""
+
+    async def main(client, server):
+        seen = []
+
+        def note(request, response):
+            seen.append((request.code, request.mtype, bytes(request.payload), request.opt.accept))
+
+        server.endpoint.resource("all")(note)
+        uri = "coap://192.0.2.1/all"
+        codes = [
+            (await client.get(uri, accept=60)).code,
+            (await client.put(uri, "a")).code,
+            (await client.post(uri, b"b", mtype=coap.NON)).code,
+            (await client.delete(uri)).code,
+            (await client.fetch(uri, "c")).code,
+            (await client.request(coap.PATCH, uri, "d")).code,
+            (await client.get("coap://192.0.2.1/none")).code,
+        ]
+        return seen, codes
+
+    seen, codes = both(main)
+    expected = [
+        (1, 0, b"", 60), (3, 0, b"a", None), (2, 1, b"b", None), (4, 0, b"", None), (5, 0, b"c", None),
+        (6, 0, b"d", None),
+    ]  # fmt: skip
+    check.eq(seen, expected)
+    check.eq(codes, [coap.CONTENT, coap.CHANGED, coap.CREATED, coap.DELETED, coap.CONTENT, coap.CHANGED, 132])
+
+
+def test_get_when_a_datagram_is_lost_then_it_is_retransmitted():
+    """RFC 7252 section 4.2: the timer runs beside the reader"""
+
+    async def main(client, server):
+        client.endpoint.socket.lost = 1
+        response = await client.get(URI)
+        return bytes(response.payload), len(client.endpoint.socket.sent)
+
+    check.eq(both(main), (b"hello", 2))
+
+
+def test_get_when_nobody_answers_then_timeout():
+    """RFC 7252 section 4.2: given up after the last retransmission, or after timeout_ms"""
+
+    async def main(client, server):
+        begin_ms = coap.ticks_ms()
+        given_up = await failure(client.get("coap://192.0.2.77/t"))
+        given_up_ms = coap.ticks_diff(coap.ticks_ms(), begin_ms)
+        late = await failure(client.get("coap://192.0.2.77/t", timeout_ms=10))
+        return type(given_up), given_up_ms, type(late), len(client.endpoint.socket.sent)
+
+    given_up, given_up_ms, late, sent = both(main)
+    check.eq((given_up, late, sent), (coap.Timeout, coap.Timeout, 3))
+    assert 55 <= given_up_ms < 1000, given_up_ms
+
+
+def test_get_when_the_peer_resets_then_reset():
+    """RFC 7252 section 4.2: a Reset ends the request"""
+
+    async def main(client, server):
+        sent = client.endpoint.socket.sent
+        waiting = asyncio.create_task(failure(client.get("coap://192.0.2.77/t")))
+        await turns()
+        reset = fake.empty(coap.RST, sent[0][2] << 8 | sent[0][3])
+        client.endpoint.socket.inbox.append((reset, client.endpoint.resolve("192.0.2.77")))
+        return type(await waiting)
+
+    check.eq(both(main), coap.Reset)
+
+
+def test_get_when_the_response_has_an_unknown_critical_option_then_rejected():
+    """RFC 7252 section 5.4.1"""
+
+    async def main(client, server):
+        def strange(request, response):
+            response.add_option(9001, b"x")
+
+        server.endpoint.resource("strange").get(strange)
+        return type(await failure(client.get("coap://192.0.2.1/strange")))
+
+    check.eq(both(main), coap.Rejected)
+
+
+def test_get_when_the_name_is_not_known_then_oserror_and_nothing_left():
+    """RFC 7252 section 6.2: a name that does not resolve"""
+
+    async def main(client, server):
+        def fail(remote):
+            raise OSError("no such name")
+
+        client.endpoint.resolve = fail
+        error = await failure(client.get("coap://nowhere.invalid/t"))
+        return isinstance(error, OSError), client._users, client._tasks
+
+    check.eq(both(main), (True, 0, []))
+
+
+def test_get_when_the_arguments_are_wrong_then_value_error():
+    """The caller's mistakes"""
+
+    async def main(client, server):
+        kinds = [
+            type(await failure(client.get("no uri"))),
+            type(await failure(client.get("coap://192.0.2.1/t", nonsense=1))),
+            type(await failure(client.get("coap://224.0.1.187/t", mtype=coap.CON))),
+        ]
+        return kinds, (await client.get(URI)).code
+
+    check.eq(both(main), ([ValueError, TypeError, ValueError], coap.CONTENT))
+
+
+def test_get_when_no_response_is_wanted_then_none():
+    """RFC 7967: no_response=26"""
+
+    async def main(client, server):
+        return await client.get(URI, no_response=26), await client.put(URI, "x", no_response=26, mtype=coap.NON)
+
+    check.eq(both(main), (None, None))
+
+
+def test_gather_when_more_requests_than_the_tables_hold_then_all_are_answered():
+    """RFC 7252 section 4.7: what does not fit waits for room"""
+
+    async def main(client, server):
+        responses = await asyncio.gather(*[client.get(URI) for _ in range(40)])
+        return [bytes(response.payload) for response in responses], client._users
+
+    check.eq(both(main), ([b"hello"] * 40, 0))
+
+
+def test_gather_when_one_peer_is_silent_then_the_others_are_not_held_up():
+    """RFC 7252 section 4.7: several peers at once"""
+
+    async def main(client, server):
+        silent = asyncio.create_task(failure(client.get("coap://192.0.2.77/t", timeout_ms=3000)))
+        await turns()
+        client.endpoint.socket.lost = 0
+        answered = await in_turn(client, URI, 3)
+        is_waiting = not silent.done()
+        return answered, is_waiting, type(await silent)
+
+    check.eq(both(main), ([coap.CONTENT] * 3, True, coap.Timeout))
+
+
+def test_exchange_when_a_ping_or_a_group_then_its_record():
+    """RFC 7252 sections 4.3 and 8.1: messages that are no single request"""
+
+    async def main(client, server):
+        ping = await client.exchange(coap.Message(0, mtype=coap.CON), SERVER)
+        group = await client.exchange(coap.Message(coap.GET, uri="coap://224.0.1.187/t"), timeout_ms=20)
+        return ping.error, ping.response_type, group.responses, group.error
+
+    check.eq(both(main), (coap.Reset, coap.RST, (), coap.Timeout))
+
+
+# ---- cancellation ----
+
+
+def test_get_when_the_task_is_cancelled_then_its_record_is_and_others_go_on():
+    """A cancelled task takes its request with it"""
+
+    async def main(client, server):
+        ended = []
+        client.endpoint.on_end = ended.append
+        silent = "coap://192.0.2.77/t"
+        first = asyncio.create_task(client.get(silent, timeout_ms=60000, transport_tuning=coap.Tuning()))
+        await turns()
+        other = asyncio.create_task(client.get(URI))
+        await turns(1)
+        first.cancel()
+        error = await failure(first)
+        response = await other
+        client.endpoint.next_event_ms()
+        assert client.endpoint.next_event_reason != "retransmit"
+        return type(error), ended[0].error, ended[0].is_done(), response.code, client._users
+
+    check.eq(both(main), (asyncio.CancelledError, None, True, coap.CONTENT, 0))
+
+
+def test_get_when_it_is_cancelled_before_it_began_or_waiting_for_room_then_nothing_is_left():
+    """Cancellation at every stage"""
+
+    async def main(client, server):
+        tasks = [asyncio.create_task(client.get("coap://192.0.2.77/t")) for _ in range(20)]
+        tasks[3].cancel()
+        await turns()
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            await failure(task)
+        response = await client.get(URI)
+        return response.code, client._users, client._tasks, client._timer
+
+    check.eq(both(main), (coap.CONTENT, 0, [], None))
+
+
+def test_wait_for_when_it_is_late_then_the_request_is_cancelled():
+    """asyncio.wait_for around a request"""
+
+    async def main(client, server):
+        error = await failure(asyncio.wait_for(client.get("coap://192.0.2.77/t", transport_tuning=coap.Tuning()), 0.03))
+        return type(error), client._users
+
+    check.eq(both(main), (asyncio.TimeoutError, 0))
+
+
+def test_serve_when_it_is_cancelled_then_the_endpoint_can_be_used_again():
+    """A cancelled serve() leaves nothing behind"""
+
+    async def main():
+        client, server = pair()
+        serve_text(server)
+        results = []
+        for _ in range(3):
+            serving = asyncio.create_task(server.serve())
+            results.append((await client.get(URI)).code)
+            serving.cancel()
+            await failure(serving)
+            results.append((server._users, len(server._tasks), type(await failure(client.get(URI)))))
+            server.endpoint.socket.inbox.clear()
+        return results
+
+    check.eq(asyncio.run(main()), [coap.CONTENT, (0, 0, coap.Timeout)] * 3)
+
+
+# ---- serving ----
+
+
+def test_serve_when_requests_are_awaited_then_it_serves_meanwhile():
+    """A server is a client at once; two endpoints ask each other"""
+
+    async def main(client, server):
+        serve_text(client, "from the client")
+        asking = asyncio.create_task(server.get("coap://192.0.2.9/t"))
+        here = await client.get(URI)
+        there = await client_serves(client, asking)
+        return bytes(here.payload), bytes(there.payload)
+
+    async def client_serves(client, asking):
+        serving = asyncio.create_task(client.serve())
+        response = await asking
+        serving.cancel()
+        return response
+
+    check.eq(both(main), (b"hello", b"from the client"))
+
+
+def test_serve_when_a_handler_promises_then_a_task_answers():
+    """RFC 7252 section 5.2.2: LATER with a coroutine"""
+
+    async def main(client, server):
+        async def answer(later):
+            await asyncio.sleep(0.03)
+            later.payload = "late"
+            server.send(later)
+
+        def slow(request, response):
+            asyncio.create_task(answer(response.copy()))
+            return coap.LATER
+
+        server.endpoint.resource("slow").get(slow)
+        responses = await asyncio.gather(client.get("coap://192.0.2.1/slow"), client.get(URI))
+        return [(response.mtype, bytes(response.payload)) for response in responses]
+
+    check.eq(both(main), [(coap.CON, b"late"), (coap.ACK, b"hello")])
+
+
+def test_send_when_called_in_a_handler_then_it_goes_after_it():
+    """send() is allowed in handlers"""
+
+    async def main(client, server):
+        def relay(request, response):
+            server.send(coap.Message(coap.PUT, uri="coap://192.0.2.9/seen", payload="x", mtype=coap.NON))
+
+        seen = []
+        client.endpoint.resource("seen").put(lambda request, response: seen.append(bytes(request.payload)))
+        server.endpoint.resource("relay").get(relay)
+        code = (await client.get("coap://192.0.2.1/relay")).code
+        while not seen:
+            await client.get(URI)
+        return code, seen
+
+    check.eq(both(main), (coap.CONTENT, [b"x"]))
+
+
+def test_serve_when_the_endpoint_is_closed_then_everything_ends():
+    """close() ends serve() and every request"""
+
+    async def main():
+        client, server = pair()
+        serving = asyncio.create_task(client.serve())
+        asking = [asyncio.create_task(failure(client.get("coap://192.0.2.77/t"))) for _ in range(14)]
+        await turns()
+        client.close()
+        kinds = await types(asking)
+        ended = await failure(serving)
+        after = await failure(client.get(URI)), await failure(client.serve())
+        return kinds, ended, [type(error) for error in after], client._users
+
+    check.eq(asyncio.run(main()), ([coap.Closed] * 14, None, [coap.Closed] * 2, 0))
+
+
+def test_serve_when_a_hook_raises_then_what_is_awaited_raises_it():
+    """The application's own mistakes are seen, and hang nothing"""
+
+    async def main():
+        client, server = pair()
+
+        def fail(*_):
+            raise KeyError("mistake")
+
+        client.endpoint.on_end = fail
+        serving = asyncio.create_task(failure(client.serve()))
+        asking = asyncio.create_task(failure(client.get("coap://192.0.2.77/t", timeout_ms=20)))
+        kinds = await types((serving, asking))
+        client.endpoint.on_end = None
+        serve_text(server)
+        serving = asyncio.create_task(server.serve())
+        code = (await client.get(URI)).code
+        serving.cancel()
+        await turns()
+        return kinds, code
+
+    check.eq(asyncio.run(main()), ([KeyError, KeyError], coap.CONTENT))
+
+
+def test_get_when_a_request_comes_to_an_endpoint_without_resources_then_not_found():
+    """RFC 7252 section 5.8: a client is no server"""
+
+    async def main(client, server):
+        asking = asyncio.create_task(server.get("coap://192.0.2.9/t"))
+        await failure(client.get("coap://192.0.2.77/t"))
+        return (await asking).code
+
+    check.eq(both(main), coap.NOT_FOUND)
+
+
+def test_run_when_there_is_a_second_loop_then_the_same_aio_serves_it():
+    """Nothing is kept of a loop that has ended"""
+    client, server = pair()
+    serve_text(server)
+
+    async def main():
+        serving = asyncio.create_task(server.serve())
+        response = await client.get(URI)
+        serving.cancel()
+        await failure(serving)
+        return response.code
+
+    check.eq([asyncio.run(main()) for _ in range(3)], [coap.CONTENT] * 3)
+
+
+# ---- real sockets ----
+
+
+class Counting:
+    """An endpoint whose calls of process are counted."""
+
+    def __init__(self, endpoint):
+        self.process = endpoint.process
+        self.count = 0
+        endpoint.process = self
+
+    def __call__(self, timeout_ms):
+        self.count += 1
+        return self.process(timeout_ms)
+
+
+def loopback(port):
+    """(client, server) on sockets of this host."""
+    if socket is None:
+        raise check.Skip("no sockets")
+    try:
+        server = coap.Endpoint(port=port, host="127.0.0.1", tuning=QUICK)
+        probe = coap.Endpoint(tuning=QUICK)
+        probe.put("coap://127.0.0.1:%d/probe" % port, mtype=coap.NON, no_response=26)
+    except OSError as error:
+        raise check.Skip("no loopback: %s" % error)
+    if server.process(100) is None:
+        raise check.Skip("no loopback")
+    return coap_aio.Aio(probe), coap_aio.Aio(server)
+
+
+def test_sockets_when_nothing_happens_then_nothing_is_polled():
+    """No busy waiting: an idle second costs no call of process"""
+    client, server = loopback(25690)
+    serve_text(server)
+    counter = Counting(server.endpoint)
+
+    async def main():
+        serving = asyncio.create_task(server.serve())
+        uri = "coap://127.0.0.1:25690/t"
+        codes = await in_turn(client, uri, 20)
+        busy = counter.count
+        await asyncio.sleep(0.2)
+        idle = counter.count - busy
+        responses = await asyncio.gather(*[client.get(uri) for _ in range(20)])
+        serving.cancel()
+        await failure(serving)
+        return codes + [response.code for response in responses], idle
+
+    codes, idle = asyncio.run(main())
+    check.eq(codes, [coap.CONTENT] * 40)
+    assert idle <= 1, idle
+    client.close()
+    server.close()
+
+
+def test_sockets_when_another_is_registered_then_it_is_read_too():
+    """One reader for each socket"""
+    client, server = loopback(25691)
+    serve_text(server)
+    second = coap.Endpoint(port=25692, host="127.0.0.1").socket
+    server.endpoint.register_socket(second)
+    server = coap_aio.Aio(server.endpoint, (second,))
+
+    async def main():
+        serving = asyncio.create_task(server.serve())
+        await turns()
+        datagram = fake.packet(coap.GET, 1, uri_path=("t",))
+        client.endpoint.socket.sendto(datagram, client.endpoint.resolve("127.0.0.1:25692"))
+        counter = Counting(server.endpoint)
+        await asyncio.sleep(0.05)
+        serving.cancel()
+        await failure(serving)
+        return counter.count
+
+    assert 1 <= asyncio.run(main()) <= 3
+    client.close()
+    server.close()
+
+
+def test_sockets_when_serve_is_cancelled_and_started_again_then_it_is_read_again():
+    """The loop watches a socket anew"""
+    client, server = loopback(25693)
+    serve_text(server)
+
+    counter = Counting(server.endpoint)
+
+    async def main():
+        codes = []
+        for _ in range(5):
+            serving = asyncio.create_task(server.serve())
+            codes.append((await client.get("coap://127.0.0.1:25693/t")).code)
+            serving.cancel()
+        await turns()
+        counter.count = 0
+        await failure(client.get("coap://127.0.0.1:25693/t"))
+        return codes
+
+    check.eq((asyncio.run(main()), counter.count), ([coap.CONTENT] * 5, 0))
+    client.close()
+    server.close()
+
+
+def test_sockets_when_nobody_answers_then_the_timer_is_set_to_the_earliest_event():
+    """RFC 7252 section 4.2: retransmission and Timeout with a reader that is never woken, a later event before"""
+    client, server = loopback(25694)
+    serve_text(server)
+
+    async def main():
+        serving = asyncio.create_task(server.serve())
+        own = asyncio.create_task(client.serve())
+        code = (await client.get("coap://127.0.0.1:25694/t")).code  # its message ID is forgotten in minutes
+        serving.cancel()
+        await failure(serving)
+        slow = asyncio.create_task(failure(client.get("coap://127.0.0.1:25695/t", transport_tuning=coap.Tuning())))
+        await asyncio.sleep(0.01)
+        message = coap.Message(coap.GET, uri="coap://127.0.0.1:25694/t")
+        record = await asyncio.wait_for(client.exchange(message), 3)
+        slow.cancel()
+        own.cancel()
+        await failure(own)
+        wait_ms = coap.ticks_diff(record.last_event_ms, record.transmitted_ms)
+        return code, record.error, record.transmissions_left, 20 <= wait_ms < 500
+
+    check.eq(asyncio.run(main()), (coap.CONTENT, coap.Timeout, 0, True))
+    client.close()
+    server.close()
