@@ -2133,8 +2133,9 @@ class Engine:
         if is_con and self._duplicates.find(p, self.now_ms) >= 0:
             return self.empty(ACK, p[_MID])
         record = self._requester(p)
-        if record is None or not self._accept(record, p):
-            return self.empty(RST, p[_MID]) if is_con else None
+        if record is None or not self._accept(record, p):  # a notification's server stops when it is reset
+            is_answered = is_con or p[_MTYPE] == NON and p[_SEEN] & 1 << _OBSERVE
+            return self.empty(RST, p[_MID]) if is_answered else None
         if not is_con:
             return None
         until_ms = self._until(self.tuning.exchange_lifetime_ms)
@@ -2765,22 +2766,29 @@ class Endpoint(Engine):
         transmission, default MAX_TRANSMIT_WAIT (93 s).
         Raises Timeout, Reset or Rejected, OSError if the name is not known, ValueError, RuntimeError in a handler.
         """
-        if self._is_in_handler:
-            raise RuntimeError("inside a handler use send, or return LATER")
         self.acknowledge()
         record = self.send(Message(method, uri=uri, payload=payload, **options), None, timeout_ms)
         try:
-            while not record.is_done():
-                self._turn(ticks_ms(), _FAR_MS)
-                if self.received is not None and self.received.pertains_to is not record:
-                    self._hold(self.received)
-                    self.received = None
+            self.wait(record)
         finally:
             if not record.is_done():
                 record.cancel()
         if record.error:
             raise record.error(uri)
         return record.response and record.response.message
+
+    def wait(self, record):
+        """Serve until the exchange of `record`, a TransmissionRecord, has ended; what else comes is for process().
+
+        Raises RuntimeError in a handler.
+        """
+        if self._is_in_handler:
+            raise RuntimeError("inside a handler use send, or return LATER")
+        while not record.is_done():
+            self._turn(ticks_ms(), _FAR_MS)
+            if self.received is not None and self.received.pertains_to is not record:
+                self._hold(self.received)
+                self.received = None
 
     def _hold(self, record):
         """Keep a record for the next process(); with no room left, a request is refused."""

@@ -32,7 +32,7 @@ PING = bytes.fromhex("4000fffe")
 START_TIMEOUT_S = 10
 ANSWER_TIMEOUT_S = 5
 CLIENT_TIMEOUT_S = 30
-ENVIRONMENT = dict(os.environ, PYTHONPATH=str(ROOT / "lib"), MICROPYPATH=str(ROOT / "lib"))
+ENVIRONMENT = dict(os.environ, PYTHONPATH=str(ROOT / "lib"), MICROPYPATH=f"{ROOT}/lib:.frozen")
 
 # code: "2.05"; mtype: "ACK" (piggybacked), "CON" or "NON"; content_format: int or None; payload: bytes
 Answer = collections.namedtuple("Answer", "code mtype content_format payload")
