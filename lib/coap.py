@@ -118,6 +118,7 @@ _ETAG = const(4)
 _IF_NONE_MATCH = const(5)
 _OBSERVE = const(6)
 _URI_PORT = const(7)
+_OSCORE = const(9)  # RFC 8613
 _URI_PATH = const(11)
 _CONTENT_FORMAT = const(12)
 _URI_QUERY = const(15)
@@ -1295,7 +1296,9 @@ class ReceptionRecord:
         request = self.message
         if response.code is None or not 64 <= response.code < 192:
             raise ValueError("a response has a code of 2.00 to 5.31")
-        self.endpoint.extend(request, response)
+        if self.endpoint.hooks:
+            response = response.copy()  # an extension may change it, and it may be used again
+            self.endpoint.extend(request, response)
         if _packed_len(response.packet, request.token) > self.endpoint.datagram_len:
             raise ValueError("the response is longer than datagram_len")
         if _is_unwanted(request.packet, response.code):
@@ -1364,7 +1367,7 @@ class Resource:
         self.content_format = Message(content_format=self.formats[0]).packet[_DATA] if self.formats else None
         self.takes = takes if isinstance(takes, tuple) or takes is None else (takes,)
         self.groups = groups
-        self.is_observable = False
+        self.is_observable = self.is_secure = False
         self.handlers = [None] * 8  # by method; 0: of all others
         self.state = None
         self.next = None  # resource with the same routing key
@@ -1520,8 +1523,8 @@ class _Duplicates:
         slot = mid % self.recent
         if self.mids[slot] == mid and self.peers[slot] == p[_REMOTE] and ticks_diff(self.until_ms[slot], now_ms) > 0:
             return slot
-        if p[_CODE] == GET or p[_CODE] == FETCH or mid not in self.mids:
-            return -1
+        if p[_CODE] == GET or p[_CODE] == FETCH and not p[_SEEN] & 1 << _OSCORE or mid not in self.mids:
+            return -1  # the code of what OSCORE protects is not known yet
         return self.find_kept(p, now_ms)
 
     def find_kept(self, p, now_ms):
@@ -1655,6 +1658,7 @@ class Engine:
         self._extensions = []
         self._critical = _CRITICAL  # critical options that no extension understands
         self._is_in_handler = False
+        self._is_unwrapped = False  # whether the request in hand was: then it must not be handled twice
         self._slot = -1  # of the request in hand in the table of duplicates
         self._routes = {}  # routing key -> the latest Resource with it
         self._prefixes = []  # Resources whose last segment varies
@@ -1709,13 +1713,14 @@ class Engine:
 
     # -- resources
 
-    def resource(self, path, ct=None, takes=None, groups=True, **attributes):
+    def resource(self, path, ct=None, takes=None, groups=True, secure=False, **attributes):
         """Serve `path` ("sensors/temp"); returns the Resource, a decorator for its handlers.
 
         path    a last segment in angle brackets ("files/<name>") stands for any one: request.opt.uri_path[-1]
         ct      Content-Format of the payloads, or a tuple of several, from which Accept chooses
         takes   Content-Format of the requests' payloads, or a tuple; another is refused with 4.15; None: any
         groups  whether requests to a group are answered
+        secure  whether requests are answered only if an extension unwrapped them (coap_oscore), else with 4.01
         `ct` and `attributes` (rt="temperature", if_="sensor", sz=12, title="...", obs=True, ...) are listed in
         /.well-known/core, unless the last segment varies.
         """
@@ -1734,8 +1739,11 @@ class Engine:
         raw = bytes(p[_DATA][start:])
         if ct is not None:
             attributes["ct"] = ct
+        if secure:
+            attributes["osc"] = True  # RFC 8613 section 9
         resource = Resource(raw, p[_FIRST_LEN], ct, takes, groups, None if is_prefix else _link(segments, attributes))
         resource.is_observable = attributes.get("obs", False)
+        resource.is_secure = secure
         self.resources.append(resource)
         if is_prefix:
             self._prefixes.append(resource)
@@ -1828,9 +1836,9 @@ class Engine:
         slot = self._duplicates.find(p, self.now_ms)
         if slot >= 0 and (p[_MTYPE] == NON or self._duplicates.is_answered(slot)):
             return self._duplicates.replies[slot] or None
-        refusal = self._unwrap() if self.hooks else 0
+        refusal = self._unwrap(p) if self.hooks else 0
         resource = self._route(p)
-        if resource is None or p[_SEEN] & _JUDGED or p[_CODE] > IPATCH or is_group or refusal:
+        if resource is None or resource.is_secure or p[_SEEN] & _JUDGED or p[_CODE] > IPATCH or is_group or refusal:
             refusal = refusal or self._refusal(p, resource, is_group)
             if refusal < 0:
                 return None
@@ -1844,10 +1852,13 @@ class Engine:
             return self._refuse(p, refusal)
         return self._handle(p, resource)
 
-    def _unwrap(self):
+    def _unwrap(self, p):
         """Have the extensions unwrap the request; returns the code with which one refuses it, or 0."""
+        data = p[_DATA]
+        self._is_unwrapped = False
         for hook in self.hooks["unwrap"]:
             refusal = hook(self._request)
+            self._is_unwrapped = p[_DATA] is not data
             if refusal:
                 return refusal
         return 0
@@ -1855,7 +1866,7 @@ class Engine:
     def _note(self, p, refusal):
         """Note the request in the table of duplicates, its slot in _slot; returns False if there is no room."""
         until_ms = self._until(self.tuning.non_lifetime_ms if p[_MTYPE] else self.tuning.exchange_lifetime_ms)
-        if refusal or p[_CODE] == GET or p[_CODE] == FETCH:
+        if not self._is_unwrapped and (refusal or p[_CODE] == GET or p[_CODE] == FETCH):
             self._slot = self._duplicates.note(p, -1, until_ms)
         else:
             self._slot = self._duplicates.keep(p, self.now_ms, until_ms, self._pending)
@@ -1873,6 +1884,8 @@ class Engine:
             return 0
         if resource is None:
             return NOT_FOUND
+        if resource.is_secure and not self._is_unwrapped:
+            return UNAUTHORIZED
         if is_group and not resource.groups:
             return -1
         if p[_CODE] > IPATCH or not resource.handlers[p[_CODE]] and not resource.handlers[0]:
@@ -2249,7 +2262,7 @@ class Engine:
         if len(self._queue) >= self._limits[1]:
             raise Full("%d messages are queued; see Endpoint(queued=...)" % len(self._queue))
         record = TransmissionRecord(self, message, peer, mtype, token, timeout_ms)
-        if self.hooks and record.is_request:
+        if self.hooks and 0 < message.code < 32:
             for hook in self.hooks["outgoing"]:
                 hook(record)
         p = (record.outer or message).packet
