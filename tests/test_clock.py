@@ -4,6 +4,8 @@ One script of everything that has a time, on a network that loses, doubles and r
 times on the clock: the datagrams and the moments at which they are sent are the same.
 """
 
+from binascii import crc32
+
 import check
 import coap
 import fake
@@ -90,11 +92,12 @@ class Script:
     def outcome(self):
         """What is left of it, with times from the start."""
         age_ms = self.network.age_ms
-        rows = [("sent",) + item for item in self.network.sent]
+        rows = [crc32(repr(item).encode()) for item in self.network.sent]  # a board has no room for two traces
         for record in self.records:
             payload = record.response and record.response.message.payload
             ended = record.error and record.error.__name__
-            rows.append((age_ms(record.transmitted_ms), age_ms(record.last_event_ms), record.mid, ended, payload))
+            row = age_ms(record.transmitted_ms), age_ms(record.last_event_ms), record.mid, ended, payload
+            rows.append(crc32(repr(row).encode()))
         return rows + self.stored + [engine.next_ms(self.network.now_ms) for engine in (self.server, self.client)]
 
 
@@ -117,14 +120,17 @@ def test_script_when_played_then_it_has_everything():
     check.eq(script.outcome()[-2:], [None, None])
 
 
+def compare(outcome, expected, start_ms):
+    for n in range(len(expected)):
+        check.eq(outcome[n], expected[n], "from %d ms, row %d" % (start_ms, n))
+    check.eq(len(outcome), len(expected))
+
+
 def test_script_when_the_clock_wraps_then_the_traces_are_the_same():
     """RFC 7252 section 4.8: every time is a difference of ticks."""
     expected = played(STARTS_MS[0]).outcome()
     for start_ms in STARTS_MS[1:]:
-        outcome = played(start_ms).outcome()
-        for n in range(len(expected)):
-            check.eq(outcome[n], expected[n], "from %d ms, row %d" % (start_ms, n))
-        check.eq(len(outcome), len(expected))
+        compare(played(start_ms).outcome(), expected, start_ms)
 
 
 def test_lifetimes_when_the_clock_wraps_then_they_end_in_time():

@@ -95,11 +95,13 @@ class Board:
     micropython: path of the unix MicroPython.
     folder: the board's file system, an absolute path.
     heap: size of the heap for -X heapsize, for instance "96k"; None for the default.
+    main_words: the arguments of main.py, a list of strings.
     """
 
-    def __init__(self, micropython, folder, heap=None):
+    def __init__(self, micropython, folder, heap=None, main_words=()):
         self.command = [micropython] + (["-X", f"heapsize={heap}"] if heap else [])
         self.folder = folder
+        self.main_words = list(main_words)
         # The far end stays open here too: a port that nobody has open is no error.
         self.port_fd, self.far_end_fd = pty.openpty()
         tty.setraw(self.far_end_fd)
@@ -182,7 +184,8 @@ class Board:
 
     def _boot(self):
         """Starts an interpreter: at a raw prompt when the last one had it, else through main.py, if any."""
-        main = [] if self.raw_repl else ["-i", "main.py"] * (Path(self.folder) / "main.py").exists()
+        has_main = not self.raw_repl and (Path(self.folder) / "main.py").exists()
+        main = ["-i", "main.py", *self.main_words] if has_main else []
         self.interpreter = Interpreter(self.command + main, self.folder)
         self.recent_output = b""
         if not main:
@@ -268,6 +271,7 @@ def _arguments():
     parser.add_argument("--heap", help="size of the heap, for instance 96k")
     parser.add_argument("--cwd", type=Path, help="the board's file system (default: a new temporary folder)")
     parser.add_argument("--micropython", help="the unix MicroPython to run")
+    parser.add_argument("main_words", nargs="*", metavar="word", help="an argument of main.py, as its sys.argv")
     return parser.parse_args()
 
 
@@ -280,7 +284,7 @@ def main():
         signal.signal(number, lambda *_: stopped.append(True))
     with tempfile.TemporaryDirectory(prefix="board-") as own_folder:
         folder = options.cwd.resolve() if options.cwd else own_folder
-        board = Board(options.micropython or find_micropython(), str(folder), options.heap)
+        board = Board(options.micropython or find_micropython(), str(folder), options.heap, options.main_words)
         with Link(options.link, board.port):
             print(board.port, flush=True)
             board.serve(lambda: not stopped and os.getppid() == parent_pid)

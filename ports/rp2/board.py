@@ -5,7 +5,7 @@
     while True:
         board.poll()    # often: joins it again when it was lost
 
-MicroPython only, 1.21 or newer.
+MicroPython only, 1.23 or newer.
 """
 
 import sys

@@ -2,7 +2,7 @@
 
 import sys
 
-OLDEST = (1, 21)  # README.md says why
+OLDEST = (1, 23)  # README.md says why
 
 version = tuple(sys.implementation.version[:2])
 if version < OLDEST:

@@ -6,6 +6,7 @@ import subprocess
 import time
 
 from programs import ROOT, program
+from rehearsal import rehearsed_board
 
 
 def mpremote(port, *words):
@@ -61,8 +62,9 @@ def test_main_py_runs_after_a_soft_reset_and_yields_to_a_command(board_port, tmp
     assert mpremote(board_port, "exec", "print(4)") == (0, "4\n")
 
 
-def test_package_json_installs_the_library(board_port, tmp_path):
-    code, output = mpremote(board_port, "mip", "install", "--target", "installed", str(ROOT / "package.json"))
-    assert code == 0, output
-    installed = tmp_path / "board/installed/coap.py"
-    assert installed.read_bytes() == (ROOT / "lib/coap.py").read_bytes()
+def test_main_py_when_words_are_given_then_they_are_its_arguments(tmp_path):
+    (tmp_path / "board").mkdir()
+    (tmp_path / "board/main.py").write_text("import sys\nprint(sys.argv, file=open('argv', 'w'))\n")
+    with rehearsed_board(tmp_path / "board", 40001, "0.0.0.0") as (port, _):
+        assert mpremote(port, "exec", "print(5)") == (0, "5\n")
+    assert (tmp_path / "board/argv").read_text() == "['main.py', '40001', '0.0.0.0']\n"

@@ -1,4 +1,4 @@
-"""Runs the portable tests in three more places: MicroPython from source, from .mpy, and a rehearsed board."""
+"""Runs the portable tests in two more places: MicroPython from source and from .mpy; a board: test_board_run.py."""
 
 import ast
 import re
@@ -51,7 +51,3 @@ def test_portable_tests_pass_on_micropython_from_mpy(tmp_path):
         compiled = tmp_path / f"{source.stem}.mpy"
         subprocess.run([program("mpy-cross"), "-O3", "-s", source.name, "-o", compiled, source], check=True)
     run_portable(program("micropython"), "tests/run.py", "--lib", tmp_path)
-
-
-def test_portable_tests_pass_on_a_rehearsed_board(board_port):
-    run_portable(program("mpremote"), "connect", board_port, "mount", ".", "run", "tests/run.py")

@@ -414,7 +414,7 @@ exec(open("main.py").read())
 def test_old_firmware_is_told_so(node, version):
     said = node.prints(OLD_FIRMWARE.format(version=version))
     old = ".".join(version[1:-1].split(", ")[:2])
-    assert said == [f"MicroPython {old} is too old, take 1.21 or newer: https://micropython.org/download/"]
+    assert said == [f"MicroPython {old} is too old, take 1.23 or newer: https://micropython.org/download/"]
 
 
 # ---- it goes on ----
