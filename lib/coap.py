@@ -2249,7 +2249,8 @@ class Engine:
             return self.enqueue(message, peer, mtype, token or (self.random(8) if code else b""), timeout_ms)
         for entry in self._pending:
             if entry[1] == token and entry[0] == peer:
-                self.extend(None, message)
+                self.extend(None, message)  # which may make it a NON
+                mtype = mtype if message.mtype is None else message.mtype
                 record = self.enqueue(message, peer, mtype, token, timeout_ms)
                 self._pending.remove(entry)
                 if entry[4] >> (code >> 5) - 1 & 1:  # the request does not want it
@@ -2265,14 +2266,33 @@ class Engine:
         if self.hooks and 0 < message.code < 32:
             for hook in self.hooks["outgoing"]:
                 hook(record)
-        p = (record.outer or message).packet
-        packed_len = _packed_len(p, token)
+        self._pack(record)
+        self._queue.append(record)
+        return record
+
+    def _pack(self, record):
+        """Write the datagram of `record`, without message ID; raises ValueError if it is too long."""
+        p = (record.outer or record.message).packet
+        packed_len = _packed_len(p, record.token)
         if packed_len > self.datagram_len:
             raise ValueError("the message has %d bytes, datagram_len is %d" % (packed_len, self.datagram_len))
         record.packed = bytearray(4)
-        _write(p, record.packed, mtype, 0, token)
+        _write(p, record.packed, record.mtype, 0, record.token)
+
+    def resend(self, record, message):
+        """Send `message` in the place of what the open exchange of `record` sent, with a new token and message ID.
+
+        Its retransmission and its time start anew. For an `incoming` that returns CONSUMED then.
+        Raises ValueError if `message` is too long.
+        """
+        record.outer = message
+        record.token = self.random(8)
+        self._pack(record)
+        self._open.remove(record)
+        record.mid = record.response_type = None
+        record.state = _QUEUED
+        record.transmissions_left = 1 if record.is_non() else 1 + record.tuning.max_retransmit
         self._queue.append(record)
-        return record
 
     def extend(self, request, response):
         """Have the extensions change a response before it leaves; `request` is None for a separate one."""
@@ -2697,7 +2717,8 @@ class Endpoint(Engine):
     def join(self, group, interface=None):
         """Receive what is sent to the `group` "224.0.1.187" (all CoAP nodes) or "ff02::fd", on this endpoint's port.
 
-        interface: on which network, its own IPv4 address or for IPv6 its number; None: what the system chooses.
+        interface: on which network, its own IPv4 address or for IPv6 its number; None: what the system chooses, but
+        not for ff01 and ff02.
         Joining again renews it, which an ESP32 needs when its WiFi was lost. Raises ValueError without a `port`, or
         for IPv6 on a board, whose firmware cannot; OSError if the system refuses.
         """
@@ -2705,6 +2726,8 @@ class Endpoint(Engine):
             raise ValueError("a group sends to a port; give one to Endpoint")
         if self.socket is None:
             raise OSError("the endpoint's own socket is not open now")
+        if group[:2].lower() == "ff" and group[3:4] in ("1", "2") and interface is None:
+            raise ValueError(group + " is on each network: give join() the number of an interface")
         scope = "%%%d" % interface if interface and ":" in group else ""
         address = self._look_up(group + scope, self._port)
         if not is_multicast(address):
@@ -2799,8 +2822,9 @@ class Endpoint(Engine):
             raise RuntimeError("inside a handler use send, or return LATER")
         while not record.is_done():
             self._turn(ticks_ms(), _FAR_MS)
-            if self.received is not None and self.received.pertains_to is not record:
-                self._hold(self.received)
+            if self.received is not None:
+                if self.received.pertains_to is not record:
+                    self._hold(self.received)
                 self.received = None
 
     def _hold(self, record):
