@@ -25,8 +25,8 @@ test: venv  ## run every test, on CPython, MicroPython and a rehearsed board
 lint: venv  ## check the style
 	$(BIN)/ruff check
 
-size: venv  ## bytes of source, .mpy and heap, against the budget
-	$(BIN)/python tools/size.py
+size: venv  ## bytes of source, .mpy and heap; fails over the budget
+	$(BIN)/python tools/size.py --strict
 
 bench: venv  ## measure the speed
 	$(BIN)/python tools/bench.py
