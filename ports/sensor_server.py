@@ -10,6 +10,9 @@
     GET      /info          the state of the board, as JSON
     GET      /.well-known/core  this list, by coap itself
 
+Where coap_observe.py is there, too, temperature and LED can be observed; with coap_block.py answers may be larger than
+a datagram.
+
 A board is an object with
 
     name             what it is, for people
@@ -29,6 +32,16 @@ import time
 
 import coap
 
+try:
+    import coap_observe
+except ImportError:  # was not copied
+    coap_observe = None
+try:
+    import coap_block
+except ImportError:
+    coap_block = None
+
+_LOOK_MS = 5000  # between looks at whether the temperature has changed, if it can be observed
 _PAUSE_S = 10  # before a restart: time for Ctrl-C, and a network is not asked in vain too often
 _SWITCH = {b"1": True, b"on": True, b"0": False, b"off": False}
 
@@ -71,18 +84,28 @@ def describe(board):
     return info
 
 
+def _text(board):
+    """The temperature as text, with its unit."""
+    value, unit, _ = board.temperature()
+    return "%.1f %s" % (value, unit)
+
+
 def build(board, endpoint):
     """Register the resources of `board` (see the top of this file) on `endpoint`, a coap.Endpoint."""
-    temp = endpoint.resource("sensors/temp", ct=(coap.TEXT, coap.JSON), rt="temperature", if_="sensor")
-    led = endpoint.resource("led", ct=coap.TEXT, rt="light", if_="actuator")
+    if coap_block:
+        coap_block.attach(endpoint)
+    if coap_observe:
+        coap_observe.attach(endpoint)
+    obs = coap_observe is not None
+    temp = endpoint.resource("sensors/temp", ct=(coap.TEXT, coap.JSON), rt="temperature", if_="sensor", obs=obs)
+    led = endpoint.resource("led", ct=coap.TEXT, rt="light", if_="actuator", obs=obs)
     info = endpoint.resource("info", ct=coap.JSON, rt="info")
 
     @temp.get
     def read_temp(request, response):
-        value, unit, _ = board.temperature()
         if request.opt.accept == coap.JSON:
-            return '{"value": %.1f, "unit": "%s"}' % (value, unit)
-        return "%.1f %s" % (value, unit)
+            return '{"value": %.1f, "unit": "%s"}' % board.temperature()[:2]
+        return _text(board)
 
     @led.get
     def read_led(request, response):
@@ -94,6 +117,8 @@ def build(board, endpoint):
         if is_on is None:
             return coap.BAD_REQUEST, "1, 0, on or off"
         board.set_led(is_on)
+        if coap_observe:
+            endpoint.notify("led")
 
     @info.get
     def read_info(request, response):
@@ -110,8 +135,15 @@ def run(board, port=5683, host="0.0.0.0"):
         build(board, endpoint)
         shown = board.address() if host == "0.0.0.0" else host
         print("serving coap://%s:%d/ on %s, %s" % (shown, port, board.name, _interpreter()))
+        text = None
         while True:
-            endpoint.process(board.poll())
+            wait_ms = board.poll()
+            if coap_observe:
+                wait_ms = min(wait_ms, _LOOK_MS)
+                before, text = text, _text(board)
+                if text != before:
+                    endpoint.notify("sensors/temp")
+            endpoint.process(wait_ms)
             _uptime.seconds()
 
 
