@@ -219,12 +219,19 @@ def _base(uri):
     return scheme + mark + rest.split("/")[0] if mark else "coap://" + uri
 
 
+def _is_first_block(response):
+    """Whether the document goes on in another block (RFC 7959)."""
+    return (response.opt.block2 or 0) & 8 != 0
+
+
 def _links_of(response, filters):
     """The links of a discovery's response that pass the filters; raises coap.Error for one that has none."""
     if response.code == coap.NOT_FOUND:  # an answer too: nothing is listed
         return []
     if response.code != coap.CONTENT:
         raise coap.Error("the host answered " + coap.code_text(response.code))
+    if _is_first_block(response):
+        raise coap.Error("only the first block came")
     try:
         base = _base(response.get_request_uri())
     except ValueError:  # the address is one of a transport that no URI can have
@@ -264,8 +271,11 @@ def discover(endpoint, host, timeout_ms=None, most=16, **filters):
     links = []
     for answer in record.responses:
         try:
-            links += _links_of(answer.message, filters)
-        except coap.Error:
+            response = answer.message
+            if _is_first_block(response):  # the rest is asked for of its host (RFC 7252 section 8.2)
+                response = endpoint.get(response.get_request_uri(), timeout_ms=timeout_ms)
+            links += _links_of(response, filters)
+        except (coap.Error, OSError, ValueError):
             pass
     return links
 

@@ -13,6 +13,7 @@ INSTALL_LINES = {
     "coap-client-notls": "apt-get install libcoap3-bin",
     "coap-server-notls": "apt-get install libcoap3-bin",
     "node": "apt-get install nodejs npm",
+    "ip": "apt-get install iproute2",
 }
 
 
