@@ -249,6 +249,7 @@ async def ask_aiocoap(uri, method="get", payload=b"", mtype="CON", accept=None, 
 LIBCOAP_FORMATS = {
     "text/plain": 0,
     "application/link-format": 40,
+    "application/xml": 41,
     "application/octet-stream": 42,
     "application/json": 50,
 }

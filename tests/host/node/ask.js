@@ -10,6 +10,7 @@ const coap = require("coap");
 const FORMATS = {
   "text/plain": 0,
   "application/link-format": 40,
+  "application/xml": 41,
   "application/octet-stream": 42,
   "application/json": 50,
 };

@@ -1,0 +1,198 @@
+"""Echo (RFC 9175) for coap.py: nobody is flooded in another's name, and an actuator obeys only requests made just now.
+
+    import coap
+    import coap_echo
+
+    endpoint = coap.Endpoint(port=5683)
+    echo = coap_echo.attach(endpoint)
+    lock = endpoint.resource("lock")
+    echo.demand_freshness(lock)
+
+A datagram's source address can be forged; a large answer then hits a victim. With this file attached, an answer to a
+peer that has not proved its address has at most three times the bytes of its request, or 136 bytes. In the place of a
+longer one goes 4.01 with an Echo option; who repeats the request with that has proved where it is, and is trusted for
+`verified_s`. A client of coap.py with this file attached does that by itself, so `endpoint.get` just works; so do
+libcoap's. For a peer that is not verified
+
+  - a GET or FETCH with a longer answer, or one that coap_block has cut for that reason, gets 4.01 and Echo
+  - another method, which has run by then, gets its code without the payload
+  - an observation is not begun: 4.01 and Echo
+  - a promised response goes as a NON; a longer one is replaced likewise
+
+A resource that demands freshness executes PUT, POST, DELETE, PATCH and iPATCH only if the request has an Echo that is
+not older than `fresh_s` and was not used before: what was recorded or delayed on its way does nothing. This is also
+the way for a resource whose POST answers with much.
+"""
+
+import hashlib
+
+import coap
+from coap import ticks_add, ticks_diff
+
+try:
+    from micropython import const
+except ImportError:  # CPython
+
+    def const(value):
+        return value
+
+
+# Slots of a packet, see coap.py
+_DATA = const(0)
+_END = const(2)
+_CODE = const(3)
+_PAYLOAD = const(7)
+_LAST = const(14)
+
+_MORE = const(8)  # in Block2
+_SAFE_LEN = const(136)  # bytes of UDP payload that amplify nothing once the frames around are counted: section 2.4
+_FACTOR = const(3)
+_CON_LEN = const(27)  # of a CON: it goes out five times
+_MAC_LEN = const(8)
+_KEY_MS = const(86400000)  # a key lives for a day: the time in an Echo means another one 12 days later
+
+
+class Echo:
+    """The extension that `attach` adds to an endpoint."""
+
+    rank = 20
+    understood = 0
+
+    def __init__(self, engine, verified, verified_s, fresh_s):
+        self.engine = engine
+        self.limits = verified, verified_s * 1000, fresh_s * 1000
+        self._peers = {}  # verified peer -> (until_ms, the time in the latest Echo that it used)
+        self._fresh = []  # resources that demand freshness
+        self._key_ms = ticks_add(engine.now_ms, -_KEY_MS)
+        self.tick(engine.now_ms)
+
+    def demand_freshness(self, resource):
+        """Have what changes `resource` answered with 4.01 and Echo unless it brings a fresh one; returns it."""
+        self._fresh.append(resource)
+        return resource
+
+    def is_verified(self, peer):
+        """Whether the address `peer` was proved to be the sender's lately; another port is another peer."""
+        entry = self._peers.get(peer)
+        return entry is not None and ticks_diff(entry[0], self.engine.now_ms) > 0
+
+    def _value(self, stamp_ms, peer):
+        """The Echo made for `peer` at that time: the time, and what only we can have made of both, 12 bytes."""
+        stamp = stamp_ms.to_bytes(4, "big")
+        return stamp + hashlib.sha256(self._key + stamp + repr(peer).encode()).digest()[:_MAC_LEN]
+
+    def _challenge(self, response, peer):
+        """Make the response, whose options and payload are gone, 4.01 with an Echo for `peer`."""
+        stamp_ms = self.engine.now_ms
+        entry = self._peers.get(peer)
+        if entry and ticks_diff(stamp_ms, entry[1]) <= 0:
+            stamp_ms = ticks_add(entry[1], 1)  # it has used that of this millisecond
+        response.code = coap.UNAUTHORIZED
+        response.opt.echo = self._value(stamp_ms, peer)
+
+    def _verify(self, request):
+        """Whether the request has a fresh Echo that was made for its sender and not used; the peer is verified then."""
+        peer = request.remote
+        peers = self._peers
+        echo = request.opt.echo
+        if echo is None:
+            return False
+        now_ms = self.engine.now_ms
+        stamp_ms = int.from_bytes(echo[:4], "big") & 0x3FFFFFFF
+        entry = peers.get(peer)
+        if not -1000 < ticks_diff(now_ms, stamp_ms) <= self.limits[2] or echo != self._value(stamp_ms, peer):
+            return False
+        if entry and ticks_diff(stamp_ms, entry[1]) <= 0:
+            return False
+        if not entry and len(peers) >= self.limits[0]:
+            del peers[min(peers, key=peers.get)]  # the oldest, unless the ticks began anew meanwhile
+        peers[peer] = ticks_add(now_ms, self.limits[1]), stamp_ms
+        return True
+
+    # -- server
+
+    def request(self, request, response):
+        """Challenge what must be fresh, and observations of unverified peers; see Engine.attach."""
+        code = request.packet[_CODE]
+        changes = code != coap.GET and code != coap.FETCH
+        demands = changes and self._fresh and self.engine._route(request.packet) in self._fresh
+        if not demands and self.is_verified(request.remote) or self._verify(request):
+            return None
+        if demands or not changes and request.opt.observe == 0:
+            self._challenge(response, request.remote)
+            return coap.REPLY
+        return None
+
+    def response(self, request, response):
+        """Keep a response to an unverified peer short; see Engine.attach."""
+        peer = (request or response).remote
+        if not self.is_verified(peer):
+            self._limit(request, response, peer)
+
+    def _limit(self, request, response, peer):
+        """Replace the response by a challenge, or leave nothing but its code, if it is too long for `peer`."""
+        r = response.packet
+        length = 5 + len((request or response).token) + r[_END] + len(r[_PAYLOAD])
+        if request is None:
+            if length <= _CON_LEN or response.opt.observe is not None:  # who observes was verified when it registered
+                return
+            response.mtype = coap.NON
+            code = coap.GET if r[_CODE] == coap.CONTENT else coap.POST
+            is_long = length > _SAFE_LEN
+        else:
+            code = request.code
+            is_long = length > max(_SAFE_LEN, _FACTOR * len(request.packet[_DATA]))
+            block2 = response.opt.block2
+            if block2 and block2 & _MORE and request.mtype == coap.CON:  # to a group's NON no 4.01 would go
+                wanted = request.opt.block2
+                is_long |= wanted is None or wanted & 7 > block2 & 7
+        if is_long:
+            r[_DATA][:] = r[_PAYLOAD] = b""
+            r[_END] = r[_LAST] = 0
+            if code == coap.GET or code == coap.FETCH:  # else it has run: its code must do
+                self._challenge(response, peer)
+
+    # -- client
+
+    def incoming(self, record, message):
+        """Repeat, once, a request that was answered by 4.01 with Echo; see Engine.attach."""
+        if message.code != coap.UNAUTHORIZED or message.remote != record.remote:  # a group's member
+            return None
+        value = message.opt.echo
+        sent = record.outer or record.message
+        if value is None or sent.opt.echo is not None:
+            return None
+        try:
+            self.engine.resend(record, sent.copy(echo=value))
+            return coap.CONSUMED
+        except ValueError:  # no room for the option
+            return None
+
+    def tick(self, now_ms):
+        """Once a day forget who was verified, and draw another key; see Engine.attach."""
+        if ticks_diff(now_ms, self._key_ms) >= _KEY_MS:
+            self._peers.clear()
+            self._key = self.engine.random(16)
+            self._key_ms = now_ms
+        self.engine.wake(ticks_add(self._key_ms, _KEY_MS))
+
+
+def attach(endpoint, verified=8, verified_s=300, fresh_s=10):
+    """Have `endpoint` challenge peers it does not know, and answer such challenges; returns the Echo.
+
+    verified    8    peers known to be where they say, 42 bytes each and an address; more: the oldest is forgotten
+    verified_s  300  how long, in seconds, 1 to 86400; at most until the key changes, once a day
+    fresh_s     10   how old an Echo may be, in seconds, 1 to 3600: the client's way there and back
+
+    Raises ValueError for what is out of these ranges. An Echo is a time and 64 bits of SHA-256 over it, the peer and a
+    key of the day: nothing is kept for a peer before it has proved its address.
+    """
+    if not (1 <= verified <= 4096 and 1 <= verified_s <= 86400 and 1 <= fresh_s <= 3600):
+        raise ValueError("verified is 1 to 4096, verified_s 1 to 86400, fresh_s 1 to 3600")
+    echo = Echo(endpoint, verified, verified_s, fresh_s)
+    for extension in endpoint._extensions:
+        if hasattr(extension, "is_verified"):
+            extension.is_verified = echo.is_verified
+    endpoint.is_verified = echo.is_verified
+    endpoint.attach(echo)
+    return echo
