@@ -680,7 +680,7 @@ def _set_option(p, name, value):
         _replace(p, number, value)
     else:
         value = _encode_value(number, value)
-        if number <= p[_LAST]:
+        if p[_START] or number <= p[_LAST]:
             _remove(p, number)
         _add(p, number, value)
 
@@ -1459,6 +1459,7 @@ class _Links:
     """The links that pass all filters, to be read by offset: never all of them in memory."""
 
     def __init__(self, resources, queries):
+        self.etag = len(resources).to_bytes(2, "big")  # they are only added
         self.links = []
         for resource in resources:
             if resource.link and all([_matches(resource.link, query) for query in queries]):
@@ -1689,6 +1690,8 @@ class Engine:
                                     response is a separate one: its remote and token tell which it answers
         outgoing(record)            before a request is queued, from the highest rank downwards; may set record.outer,
                                     the Message that goes in the place of record.message
+        wrap(record, message)       before a request is packed, also by resend(); returns the Message that goes in its
+                                    place, or None
         incoming(record, message)   a response came; returns None or CONSUMED: the exchange goes on
         reset(peer, mid)            a Reset of a message that is forgotten here
         tick(now_ms)                at the time asked for by wake() or told by next_ms, or later
@@ -1700,9 +1703,9 @@ class Engine:
             at += 1
         extensions.insert(at, extension)
         self._critical &= ~extension.understood
-        for name in ("unwrap", "request", "response", "outgoing", "incoming", "reset", "tick", "next_ms"):
+        for name in ("unwrap", "request", "response", "outgoing", "wrap", "incoming", "reset", "tick", "next_ms"):
             hooks = [getattr(each, name) for each in extensions if hasattr(each, name)]
-            if name == "response" or name == "outgoing":
+            if name in ("response", "outgoing", "wrap"):
                 hooks.reverse()
             self.hooks[name] = hooks
 
@@ -2272,7 +2275,11 @@ class Engine:
 
     def _pack(self, record):
         """Write the datagram of `record`, without message ID; raises ValueError if it is too long."""
-        p = (record.outer or record.message).packet
+        message = record.outer or record.message
+        if self.hooks and 0 < message.code < 32:
+            for hook in self.hooks["wrap"]:
+                message = hook(record, message) or message
+        p = message.packet
         packed_len = _packed_len(p, record.token)
         if packed_len > self.datagram_len:
             raise ValueError("the message has %d bytes, datagram_len is %d" % (packed_len, self.datagram_len))

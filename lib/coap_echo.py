@@ -104,10 +104,20 @@ class Echo:
             return False
         if entry and ticks_diff(stamp_ms, entry[1]) <= 0:
             return False
-        if not entry and len(peers) >= self.limits[0]:
-            del peers[min(peers, key=peers.get)]  # the oldest, unless the ticks began anew meanwhile
-        peers[peer] = ticks_add(now_ms, self.limits[1]), stamp_ms
+        self._admit(peer, stamp_ms)
         return True
+
+    def trust(self, peer):
+        """Note that `peer` has proved its address in another way: to coap_oscore, by an Echo of its own."""
+        entry = self._peers.get(peer)
+        self._admit(peer, entry[1] if entry else ticks_add(self.engine.now_ms, -1 - self.limits[2]))
+
+    def _admit(self, peer, stamp_ms):
+        """Note that `peer` is verified, by an Echo made at `stamp_ms`."""
+        peers = self._peers
+        if peer not in peers and len(peers) >= self.limits[0]:
+            del peers[min(peers, key=peers.get)]  # the oldest, unless the ticks began anew meanwhile
+        peers[peer] = ticks_add(self.engine.now_ms, self.limits[1]), stamp_ms
 
     # -- server
 
@@ -165,7 +175,7 @@ class Echo:
         try:
             self.engine.resend(record, sent.copy(echo=value))
             return coap.CONSUMED
-        except ValueError:  # no room for the option
+        except (ValueError, coap.Error):  # no room for the option, or none to protect it
             return None
 
     def tick(self, now_ms):

@@ -683,3 +683,12 @@ def test_message_when_random_then_equal_bytes_by_every_way():
         for option, value in read.options:
             again.add_option(option, value)
         check.eq(again.options, read.options, what)
+
+
+def test_opt_when_set_in_a_message_received_then_only_the_message_changes():
+    """RFC 7252 section 3.1: a received message may be changed and sent on; the datagram stays."""
+    datagram = bytes.fromhex("44025d1f00003974620914ffaa")
+    message = coap.Message.decode(datagram)
+    check.eq(message.copy(oscore=b"").opt.oscore, b"")
+    message.opt.max_age = 5
+    check.eq((message.opt.max_age, message.payload, datagram[4:5]), (5, b"\xaa", b"\x00"))

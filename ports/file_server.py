@@ -1,0 +1,224 @@
+"""Files over CoAP: serves the files of one directory, takes uploads, deletes: logs down, firmware up.
+
+    import coap, coap_block, file_server
+
+    endpoint = coap.Endpoint(port=5683)
+    blocks = coap_block.attach(endpoint)
+    file_server.build(endpoint, blocks, "/data")
+    while True:
+        endpoint.process()
+
+or, on a computer, `micropython ports/file_server.py DIRECTORY [PORT]`, with lib/ in MICROPYPATH; python does as well.
+
+    GET     /files          the list of the files, as links with their sizes (RFC 6690)
+    GET     /files/<name>   a file, in blocks, of any size; its ETag is made of its size and time
+    PUT     /files/<name>   stores one: a part of it is never seen, the old file stays until the new one is whole
+    DELETE  /files/<name>   removes one
+
+There are no directories below. A name is one that cannot leave the directory: without separators of any system, NUL
+and control characters, and not hidden, that is beginning with a dot. Symbolic links are not followed where the
+firmware can tell them, by os.readlink; MicroPython cannot, so make none. Who reaches the port can read, and unless
+`read_only` write; give it the network that it deserves.
+"""
+
+import os
+import sys
+
+import coap
+
+_TEMPORARY = ".upload"  # what is on its way: hidden, so no name of a client
+_SIZE = 6  # in what os.stat returns
+_MTIME = 8
+
+
+def is_name(name):
+    """Whether `name` is that of a file in the directory itself, on every system."""
+    if not name or name[0] == "." or len(name.encode()) > 64:
+        return False
+    for character in name:
+        if character in '/\\:*?"<>|' or ord(character) < 32 or ord(character) == 127:
+            return False
+    return name[-1] not in ". "  # which FAT drops
+
+
+def _is_link(path):
+    """Whether `path` is a symbolic link, as far as this system can tell."""
+    if not hasattr(os, "readlink"):
+        return False
+    try:
+        os.readlink(path)
+    except OSError:
+        return False
+    return True
+
+
+def _stat(path):
+    """What os.stat says of the file `path`; None if there is none, or it is anything else."""
+    try:
+        stat = os.stat(path)
+    except (OSError, ValueError):  # ValueError: CPython cannot encode the name
+        return None
+    return stat if stat[0] & 0xF000 == 0x8000 and not _is_link(path) else None
+
+
+def _is_free(path):
+    """Whether an upload may become `path`: there is a file, or nothing."""
+    try:
+        os.stat(path)
+    except OSError:
+        return not _is_link(path)  # it may lead to nothing
+    return _stat(path) is not None
+
+
+class _FileSource:
+    """A file that is read by offset; open only while a block is read."""
+
+    def __init__(self, path, stat):
+        self.path = path
+        self.size = stat[_SIZE]
+        self.etag = (self.size & 0xFFFFFFFF).to_bytes(4, "big") + (int(stat[_MTIME]) & 0xFFFFFFFF).to_bytes(4, "big")
+
+    def readinto_at(self, buffer, offset):
+        with open(self.path, "rb") as file:
+            file.seek(offset)
+            return file.readinto(buffer)
+
+
+class _Upload:
+    """A sink: a hidden file, which becomes `path` when it is whole."""
+
+    def __init__(self, path, hidden_path, limit_len):
+        self.path = path
+        self.hidden_path = hidden_path
+        self.limit_len = limit_len
+        self.file = open(hidden_path, "wb")
+
+    def write_at(self, offset, data):
+        self.file.seek(offset)
+        self.file.write(data)
+
+    def abort(self):
+        """Nothing is left of it."""
+        self.file.close()
+        try:
+            os.remove(self.hidden_path)
+        except OSError:  # it was finished
+            pass
+
+    def finish(self):
+        """Put it in the place of the old file."""
+        self.file.close()
+        try:
+            os.rename(self.hidden_path, self.path)
+        except OSError:  # FAT does not replace
+            os.remove(self.path)
+            os.rename(self.hidden_path, self.path)
+
+
+class FileServer:
+    """The directory `root` and what is done in it; see build."""
+
+    def __init__(self, root, limit_len):
+        self.root = root.rstrip("/")
+        self.limit_len = limit_len
+        self.uploads = 0
+        try:
+            names = os.listdir(self.root or "/")
+        except OSError:
+            raise ValueError("there is no directory " + root) from None
+        for name in names:
+            if name.startswith(_TEMPORARY):  # of an upload that a reset ended
+                os.remove(self.root + "/" + name)
+
+    def path_of(self, request):
+        """The path of the file that the request names, or None."""
+        name = request.opt.uri_path[-1]
+        return self.root + "/" + name if is_name(name) else None
+
+    def room(self):
+        """How long an upload may be."""
+        if not hasattr(os, "statvfs"):
+            return self.limit_len
+        stat = os.statvfs(self.root or "/")
+        return min(self.limit_len, stat[1] * stat[4])  # f_frsize, f_bavail
+
+    def links(self, request, response):
+        """Handler of GET /files."""
+        links = []
+        for name in sorted(os.listdir(self.root or "/")):
+            stat = _stat(self.root + "/" + name) if is_name(name) else None
+            if stat:
+                links.append("<%s>;sz=%d" % (coap.Message(uri_path=("files", name), remote="h").get_request_uri()[8:],
+                                             stat[_SIZE]))  # fmt: skip
+        return ",".join(links)
+
+    def read(self, request, response):
+        """Handler of GET /files/<name>."""
+        path = self.path_of(request)
+        stat = _stat(path) if path else None
+        return _FileSource(path, stat) if stat else coap.NOT_FOUND
+
+    def open_upload(self, request):
+        """The sink of what is put to /files/<name>, or a code."""
+        try:
+            path = self.path_of(request)
+        except coap.FormatError:
+            return coap.BAD_OPTION
+        if path is None or not _is_free(path) or request.code != coap.PUT:
+            return coap.FORBIDDEN
+        self.uploads += 1
+        return _Upload(path, "%s/%s%d" % (self.root, _TEMPORARY, self.uploads), self.room())
+
+    def write(self, request, response):
+        """Handler of PUT /files/<name>."""
+        upload = request.payload
+        is_new = _stat(upload.path) is None
+        upload.finish()
+        return coap.CREATED if is_new else coap.CHANGED
+
+    def delete(self, request, response):
+        """Handler of DELETE /files/<name>."""
+        path = self.path_of(request)
+        if path is None or not _stat(path):
+            return coap.NOT_FOUND
+        os.remove(path)
+        return None
+
+
+def build(endpoint, blocks, root, limit_len=1 << 20, read_only=False):
+    """Register /files on `endpoint` (coap.Endpoint), with `blocks` (coap_block.attach) attached to it.
+
+    root       the directory; limit_len  the longest upload in bytes, less if the disk has less
+    Raises ValueError if there is no such directory.
+    """
+    server = FileServer(root, limit_len)
+    endpoint.resource("files", ct=coap.LINKS, rt="files").get(server.links)
+    file = endpoint.resource("files/<name>", ct=coap.OCTETS)
+    file.get(server.read)
+    if not read_only:
+        file.put(server.write)
+        file.delete(server.delete)
+        blocks.sink(file)(server.open_upload)
+
+
+def main(words):
+    """Serve what the command line names; returns the exit code when that cannot be."""
+    import coap_block
+
+    if not words or len(words) > 2 or len(words) == 2 and not words[1].isdigit():
+        print("usage: file_server.py DIRECTORY [PORT]")
+        return 1
+    try:
+        endpoint = coap.Endpoint(int(words[1]) if len(words) > 1 else 5683)
+        endpoint.log = print
+        build(endpoint, coap_block.attach(endpoint), words[0])
+    except (OSError, ValueError) as problem:
+        print(problem)
+        return 1
+    print("serving %s at coap://0.0.0.0:%s/files" % (words[0], words[1] if len(words) > 1 else 5683))
+    while True:
+        endpoint.process()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,700 @@
+"""Block-wise transfers, the client (RFC 7959): whole bodies through the usual calls, sinks and sources by offset."""
+
+import check
+import coap
+import coap_block
+import fake
+
+SERVER = ("192.0.2.99", 5683)
+CLIENT = ("192.0.2.1", 5683)
+BODY = bytes([i * 7 % 251 for i in range(5000)])
+MORE = 8
+
+
+def block(num, more, szx):
+    """The value of a Block option."""
+    return num << 4 | (MORE if more else 0) | szx
+
+
+class Source:
+    """Bytes that are read by offset."""
+
+    def __init__(self, data, size=None):
+        self.data = data
+        if size is not None:
+            self.size = size
+
+    def readinto_at(self, buffer, offset):
+        piece = self.data[offset : offset + len(buffer)]
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+class Sink:
+    """What came, and at which offsets."""
+
+    def __init__(self, data=b""):
+        self.data = bytearray(data)
+        self.offsets = []
+
+    def write_at(self, offset, data):
+        self.offsets.append(offset)
+        self.data[offset:] = data
+
+
+def noting(told):
+    """A progress callback that appends to the list `told`."""
+    return lambda done_len, total_len: told.append((done_len, total_len))
+
+
+class Pair:
+    """A client and a server with /t on a virtual network, both with blocks."""
+
+    def __init__(self, server_limits=None, network=None, tables=None, **limits):
+        self.network = fake.Network(**(network or {}))
+        self.server = self.network.add(SERVER)
+        self.client = self.network.add(CLIENT, **(tables or {}))
+        server_limits = dict(server_limits or {})
+        server_limits.setdefault("unverified_len", None)
+        server_limits.setdefault("body_len", 100000)
+        self.server_blocks = coap_block.attach(self.server, **server_limits)
+        limits.setdefault("body_len", 100000)
+        self.blocks = coap_block.attach(self.client, **limits)
+        self.resource = self.server.resource("t")
+        self.resource.get(self.read)
+        self.resource.put(self.write)
+        self.resource.post(self.write)
+        self.resource.on(coap.FETCH)(self.write)
+        self.answer = BODY
+        self.result = None
+        self.bodies = []
+        self.network.trace = []
+
+    def read(self, request, response):
+        return self.answer
+
+    def write(self, request, response):
+        self.bodies.append(request.payload)
+        return self.result
+
+    def send(self, code=coap.GET, payload=b"", until=None, **fields):
+        """The record of a request that has ended; `fields` of Blocks.send or of the message."""
+        by_send = {}
+        for name in ("sink", "source", "offset", "etag", "progress", "timeout_ms"):
+            if name in fields:
+                by_send[name] = fields.pop(name)
+        message = coap.Message(code, payload=payload, uri_path=("t",), **fields)
+        if "sink" in by_send or "source" in by_send:
+            record = self.blocks.send(message, SERVER, **by_send)
+        else:
+            record = self.client.send(message, SERVER, **by_send)
+        self.network.run(4000000, until or record.is_done)
+        return record
+
+    def messages(self, source):
+        """What came from `source`, as messages."""
+        return [coap.Message.decode(item[2]) for item in self.network.trace if item[0] == source]
+
+
+class Script:
+    """A client whose server is played by a list of functions, request -> (code, fields)."""
+
+    def __init__(self, *answers, **limits):
+        self.engine = fake.engine()
+        self.blocks = coap_block.attach(self.engine, **limits)
+        self.answers = list(answers)
+        self.asked = []
+
+    def send(self, code=coap.GET, payload=b"", mtype=coap.CON, **fields):
+        """The record of a request after all answers."""
+        message = coap.Message(code, payload=payload, uri_path=("t",), mtype=mtype)
+        if fields:
+            record = self.blocks.send(message, SERVER, **fields)
+        else:
+            record = self.engine.send(message, SERVER)
+        self.mid = 100
+        self.answer_all(0)
+        return record
+
+    def answer_all(self, now_ms):
+        """Answer what is sent at `now_ms`, until there is nothing or no answer is left."""
+        packed = self.engine.due(now_ms)
+        while packed is not None:
+            request = coap.Message.decode(bytes(packed))
+            if request.code:
+                self.asked.append(request)
+                if not self.answers:
+                    return
+                code, fields = self.answers.pop(0)(request)
+                mtype = coap.ACK if request.mtype == coap.CON else coap.NON
+                self.mid += 1
+                mid = request.mid if mtype == coap.ACK else self.mid
+                self.engine.receive(fake.packet(code, mid, mtype, request.token, **fields), SERVER, now_ms)
+            packed = self.engine.due(now_ms)
+
+
+def piece(num, more, szx=0, body=BODY, code=coap.CONTENT, **fields):
+    """An answer: block `num` of a body."""
+    size = 16 << szx
+    fields["payload"] = body[num * size : num * size + size]
+    return lambda request: (code, dict(fields, block2=block(num, more, szx)))
+
+
+def taken(code=coap.CONTINUE, szx=None):
+    """An answer: the block was taken."""
+
+    def answer(request):
+        value = request.opt.block1
+        return code, {"block1": value & ~7 | (value & 7 if szx is None else szx)}
+
+    return answer
+
+
+# ---- down ----
+
+
+def test_body_when_it_comes_in_blocks_then_the_response_has_it_whole():
+    """RFC 7959 section 2.4: send() and the record, nothing else to be seen."""
+    pair = Pair()
+    record = pair.send()
+    message = record.response.message
+    check.eq((record.error, message.code, message.payload), (None, coap.CONTENT, BODY))
+    check.eq((message.opt.block2, message.request), (None, record.message))
+    assert message.opt.etag and pair.client.received is record.response
+    numbers = [request.opt.block2 for request in pair.messages(CLIENT)]
+    check.eq(numbers, [None] + [block(num, False, 6) for num in range(1, 5)])
+    tokens = [request.token for request in pair.messages(CLIENT)]
+    check.eq(len(set(tokens)), 5)
+
+
+def test_body_when_asked_for_in_small_blocks_then_comes_in_those():
+    """RFC 7959 section 2.4: early negotiation."""
+    pair = Pair()
+    check.eq(pair.send(block2=2).response.message.payload, BODY)
+    check.eq(len(pair.messages(CLIENT)), 79)
+    pair = Pair(szx=3)
+    check.eq(pair.send().response.message.payload, BODY)
+    check.eq([request.opt.block2 & 7 for request in pair.messages(CLIENT)], [3] * 40)
+
+
+def test_body_when_it_goes_by_non_then_all_blocks_do():
+    """RFC 7252 section 4.3: the type of the request is that of its blocks."""
+    pair = Pair()
+    check.eq(pair.send(mtype=coap.NON).response.message.payload, BODY)
+    check.eq([request.mtype for request in pair.messages(CLIENT)], [coap.NON] * 5)
+
+
+def test_body_when_the_server_takes_smaller_blocks_then_numbers_count_in_them():
+    """RFC 7959 section 2.4: the size changes half-way."""
+    script = Script(piece(0, True, 2), piece(4, True, 0), piece(5, False, 0))
+    record = script.send()
+    check.eq(record.response.message.payload, BODY[:96])
+    check.eq([request.opt.block2 for request in script.asked], [None, block(1, False, 2), block(5, False, 0)])
+
+
+def test_body_when_too_long_then_the_record_ends_with_full():
+    """A body that grows for ever is not assembled."""
+    pair = Pair(body_len=3000)
+    record = pair.send()
+    check.eq((record.error, record.response), (coap.Full, None))
+    check.eq(len(pair.messages(CLIENT)), 3)
+
+
+def test_blocks_when_they_do_not_fit_together_then_format_error():
+    """RFC 7959 section 2.4: another number, a wrong length, the reserved size, no block at all."""
+    for answer in (
+        piece(2, True),
+        piece(0, True),
+        lambda request: (coap.CONTENT, {"block2": block(1, True, 0), "payload": b"short"}),
+        lambda request: (coap.CONTENT, {"block2": block(1, True, 0), "payload": bytes(17)}),
+        lambda request: (coap.CONTENT, {"block2": block(1, False, 0), "payload": bytes(17)}),
+        lambda request: (coap.CONTENT, {"block2": block(1, True, 7), "payload": bytes(2048)[:1000]}),
+        lambda request: (coap.CONTENT, {"payload": b"whole"}),
+    ):
+        script = Script(piece(0, True), answer)
+        record = script.send()
+        check.eq((record.error, record.response, script.engine.received), (coap.FormatError, None, None))
+        check.eq((script.engine._open, script.engine._queue), ([], []))
+
+
+def test_error_when_it_comes_for_a_later_block_then_is_the_response():
+    """RFC 7959 section 2.4: what a block is answered with is what the caller learns."""
+    record = Script(piece(0, True), lambda request: (coap.NOT_FOUND, {"payload": b"gone"})).send()
+    message = record.response.message
+    check.eq((record.error, message.code, message.payload), (None, coap.NOT_FOUND, b"gone"))
+
+
+def test_etag_when_it_changes_then_all_is_fetched_again():
+    """RFC 7959 section 2.4: blocks of two representations are never joined."""
+    other = bytes(reversed(BODY))
+    script = Script(
+        piece(0, True, etag=b"1"),
+        piece(1, True, etag=b"1"),
+        piece(2, True, body=other, etag=b"2"),
+        piece(0, True, body=other, etag=b"2"),
+        piece(1, False, body=other, etag=b"2"),
+    )
+    message = script.send().response.message
+    check.eq((message.payload, message.opt.etag), (other[:32], b"2"))
+    check.eq([request.opt.block2 for request in script.asked[1:]], [16, 32, 0, 16])
+
+
+def test_etag_when_it_changes_all_the_time_then_error():
+    """It ends after three new beginnings."""
+    answers = [piece(n & 1, True, etag=bytes([n])) for n in range(20)]
+    script = Script(*answers)
+    check.eq(script.send().error, coap.Error)
+    check.eq(len(script.asked), 8)
+
+
+def test_etag_of_an_answer_when_it_changes_then_error():
+    """A POST is not executed again."""
+    script = Script(piece(0, True, code=coap.CHANGED, etag=b"1"), piece(1, True, code=coap.CHANGED, etag=b"2"))
+    check.eq(script.send(coap.POST, b"x").error, coap.Error)
+    check.eq([request.payload for request in script.asked], [b"x", b""])
+
+
+def test_peer_when_it_falls_silent_then_timeout():
+    """RFC 7252 section 4.2: each block has the time of a request."""
+    script = Script(piece(0, True))
+    record = script.send()
+    check.eq(record.is_done(), False)
+    fake.run(script.engine, 0, 100000)
+    check.eq((record.error, script.engine._open), (coap.Timeout, []))
+
+
+def test_record_when_cancelled_then_no_block_is_asked_for():
+    """The block on its way is the last."""
+    script = Script(piece(0, True))
+    record = script.send()
+    record.cancel()
+    script.engine.receive(fake.packet(coap.CONTENT, script.asked[1].mid, coap.ACK, script.asked[1].token,
+                                      payload=BODY[:16], block2=block(1, True, 0)), SERVER, 10)  # fmt: skip
+    check.eq((script.engine._open, script.engine._queue, script.engine.received), ([], [], None))
+
+
+def test_first_response_when_doubled_then_counts_once():
+    """A NON that the network doubles."""
+    script = Script(piece(0, True))
+    record = script.send(mtype=coap.NON)
+    datagram = fake.packet(coap.CONTENT, 900, coap.NON, record.token, payload=BODY[:16], block2=block(0, True, 0))
+    script.engine.receive(datagram, SERVER, 0)
+    check.eq((len(script.engine._open), record.is_done(), script.engine.received), (2, False, None))
+
+
+def test_group_when_it_answers_in_blocks_then_the_first_are_given():
+    """RFC 7959 section 2.8: the rest is for a unicast request."""
+    engine = fake.engine()
+    coap_block.attach(engine)
+    record = engine.send(coap.Message(coap.GET, uri_path=("t",)), ("224.0.1.187", 5683))
+    fake.due(engine, 0)
+    engine.receive(fake.packet(coap.CONTENT, 1, coap.NON, record.token, payload=bytes(16), block2=8), SERVER, 1)
+    check.eq(engine.received.message.opt.block2, 8)
+
+
+# ---- sinks ----
+
+
+def test_download_when_it_goes_well_then_the_sink_has_the_body():
+    """By offset, with progress; the response has no payload."""
+    pair = Pair()
+    sink = Sink()
+    told = []
+    record = pair.send(sink=sink, progress=noting(told))
+    message = record.response.message
+    check.eq((record.error, message.payload, bytes(sink.data)), (None, b"", BODY))
+    check.eq(sink.offsets, [0, 1024, 2048, 3072, 4096])
+    check.eq(told, [(offset, 5000) for offset in (1024, 2048, 3072, 4096, 5000)])
+    check.eq((record.transfer.offset, record.transfer.total), (5000, 5000))
+
+
+def test_download_when_the_body_is_small_or_empty_then_the_sink_has_it():
+    """No blocks, one block, no body."""
+    for body in (b"", b"small", bytes(1024)):
+        for fields in ({}, {"block2": 6}):
+            pair = Pair()
+            pair.answer = body
+            sink = Sink(b"old")
+            record = pair.send(sink=sink, **fields)
+            check.eq((record.error, bytes(sink.data), record.response.message.payload), (None, body, b""))
+
+
+def test_download_when_it_is_resumed_then_goes_on_at_the_offset():
+    """Block2 NUM above 0 in the first request."""
+    pair = Pair()
+    sink = Sink(BODY[:2048])
+    record = pair.send(sink=sink, offset=2048)
+    check.eq((record.error, bytes(sink.data), sink.offsets), (None, BODY, [2048, 3072, 4096]))
+    sink = Sink(BODY[:2050])
+    record = pair.send(sink=sink, offset=2050)
+    check.eq((record.error, bytes(sink.data), sink.offsets), (None, BODY, [2048, 3072, 4096]))
+
+
+def test_download_when_resumed_with_the_etag_of_another_body_then_begins_anew():
+    """RFC 7959 section 2.4: the ETag tells whether the old part is still right."""
+    pair = Pair()
+    etag = pair.send(sink=Sink()).response.message.opt.etag
+    sink = Sink(BODY[:2048])
+    pair.send(sink=sink, offset=2048, etag=etag)
+    check.eq((bytes(sink.data), sink.offsets), (BODY, [2048, 3072, 4096]))
+    pair.answer = bytes(reversed(BODY))
+    sink = Sink(BODY[:2048])
+    pair.send(sink=sink, offset=2048, etag=etag)
+    check.eq((bytes(sink.data), sink.offsets), (pair.answer, [0, 1024, 2048, 3072, 4096]))
+
+
+def test_download_when_the_sink_raises_or_is_full_then_error():
+    """What the application cannot store ends the transfer, and not the client."""
+
+    class Broken:
+        def write_at(self, offset, data):
+            raise OSError(28)
+
+    pair = Pair()
+    check.eq(pair.send(sink=Broken()).error, coap.Error)
+    sink = Sink()
+    sink.limit_len = 3000
+    check.eq((pair.send(sink=sink).error, len(sink.data)), (coap.Full, 2048))
+
+
+def test_download_when_numbers_are_used_up_then_error():
+    """RFC 7959 section 2.2: NUM has 20 bits."""
+    sink = Sink()
+    sink.limit_len = 1 << 30
+    script = Script(lambda request: (coap.CONTENT, {"block2": request.opt.block2 | MORE, "payload": bytes(16)}), szx=0)
+    record = script.send(sink=sink, offset=0xFFFFF * 16)
+    check.eq((script.asked[0].opt.block2, record.error), (0xFFFFF0, coap.FormatError))
+
+
+def test_download_when_refused_then_nothing_is_written():
+    """4.xx and 5.xx are returned."""
+    pair = Pair()
+    pair.answer = (coap.FORBIDDEN, b"no")
+    sink = Sink(b"old")
+    record = pair.send(sink=sink)
+    check.eq((record.response.message.code, record.response.message.payload), (coap.FORBIDDEN, b"no"))
+    check.eq(bytes(sink.data), b"old")
+
+
+# ---- up ----
+
+
+def test_body_when_it_is_large_then_goes_in_blocks():
+    """RFC 7959 section 2.5, RFC 9175 section 3: Size1, one Request-Tag, the handler once."""
+    pair = Pair()
+    record = pair.send(coap.PUT, BODY, content_format=coap.OCTETS)
+    message = record.response.message
+    check.eq((record.error, message.code, pair.bodies), (None, coap.CHANGED, [BODY]))
+    asked = pair.messages(CLIENT)
+    check.eq([request.opt.block1 for request in asked], [block(num, num < 4, 6) for num in range(5)])
+    check.eq([request.opt.size1 for request in asked], [5000, None, None, None, None])
+    check.eq(len(set([request.opt.request_tag for request in asked])), 1)
+    check.eq([request.opt.content_format for request in asked], [coap.OCTETS] * 5)
+    pair.send(coap.PUT, BODY)
+    assert pair.messages(CLIENT)[-1].opt.request_tag != asked[0].opt.request_tag
+
+
+def test_body_when_the_server_takes_smaller_blocks_then_goes_on_in_them():
+    """RFC 7959 section 2.3: NUM is converted."""
+    script = Script(taken(szx=0), taken(), taken(coap.CHANGED), szx=1)
+    record = script.send(coap.PUT, BODY[:64])
+    check.eq(record.response.message.code, coap.CHANGED)
+    check.eq([r.opt.block1 for r in script.asked], [block(0, True, 1), block(2, True, 0), block(3, False, 0)])
+    check.eq(b"".join([request.payload for request in script.asked]), BODY[:64])
+
+
+def test_upload_when_the_server_lost_it_then_begins_anew():
+    """RFC 7959 section 2.9.2: 4.08, with another Request-Tag; three times."""
+    lost = taken(coap.REQUEST_ENTITY_INCOMPLETE)
+    script = Script(taken(), lost, taken(), taken(), taken(coap.CHANGED), szx=0)
+    record = script.send(coap.PUT, BODY[:48])
+    check.eq(record.response.message.code, coap.CHANGED)
+    check.eq([request.opt.block1 >> 4 for request in script.asked], [0, 1, 0, 1, 2])
+    assert script.asked[0].opt.request_tag == script.asked[1].opt.request_tag != script.asked[2].opt.request_tag
+    script = Script(*[lost] * 9, szx=0)
+    check.eq(script.send(coap.PUT, BODY[:48]).response.message.code, coap.REQUEST_ENTITY_INCOMPLETE)
+    check.eq(len(script.asked), 4)
+
+
+def test_upload_when_4_13_asks_for_smaller_blocks_then_begins_anew_in_them():
+    """RFC 7959 section 2.9.3: in the middle, or to a body that went whole; without a size it is the end."""
+    small = taken(coap.REQUEST_ENTITY_TOO_LARGE, 0)
+    script = Script(taken(), small, taken(), taken(), taken(), taken(coap.CHANGED), szx=1)
+    check.eq(script.send(coap.PUT, BODY[:64]).response.message.code, coap.CHANGED)
+    check.eq([request.opt.block1 for request in script.asked][2:], [block(num, num < 3, 0) for num in range(4)])
+    hint = lambda request: (coap.REQUEST_ENTITY_TOO_LARGE, {"block1": 0})  # noqa: E731
+    script = Script(hint, taken(), taken(coap.CHANGED))
+    check.eq(script.send(coap.PUT, BODY[:32]).response.message.code, coap.CHANGED)
+    refused = lambda request: (coap.REQUEST_ENTITY_TOO_LARGE, {"size1": 16})  # noqa: E731
+    message = Script(refused, szx=0).send(coap.PUT, BODY[:32]).response.message
+    check.eq((message.code, message.opt.size1), (coap.REQUEST_ENTITY_TOO_LARGE, 16))
+
+
+def test_upload_when_the_answer_makes_no_sense_then_format_error():
+    """RFC 7959 section 2.5: another number, 2.31 to the last, 2.31 without Block1."""
+    for answers in (
+        (lambda request: (coap.CONTINUE, {"block1": block(1, True, 0)}),),
+        (lambda request: (coap.CONTINUE, {}),),
+        (taken(), taken(), taken()),
+    ):
+        check.eq(Script(*answers, szx=0).send(coap.PUT, BODY[:48]).error, coap.FormatError)
+
+
+def test_upload_when_refused_in_the_middle_then_ends_with_that():
+    """RFC 7959 section 2.9: any other error is the response."""
+    script = Script(taken(), taken(coap.FORBIDDEN), szx=0)
+    check.eq(script.send(coap.PUT, BODY[:48]).response.message.code, coap.FORBIDDEN)
+    check.eq(len(script.asked), 2)
+
+
+def test_upload_when_from_a_source_then_is_read_by_offset():
+    """With and without its size; progress."""
+    for size in (None, 5000):
+        pair = Pair()
+        told = []
+        record = pair.send(coap.PUT, source=Source(BODY, size), progress=noting(told))
+        check.eq((record.error, record.response.message.code, pair.bodies), (None, coap.CHANGED, [BODY]))
+        check.eq(told, [(offset, size) for offset in (1024, 2048, 3072, 4096, 5000)])
+        check.eq(pair.messages(CLIENT)[0].opt.size1, size)
+
+
+def test_upload_when_the_body_is_small_then_is_one_request():
+    """No block option where none is needed."""
+    for length in (0, 1, 1023, 1024):
+        pair = Pair()
+        record = pair.send(coap.PUT, source=Source(BODY[:length]))
+        check.eq((record.response.message.code, pair.bodies), (coap.CHANGED, [BODY[:length]]))
+        check.eq([request.opt.block1 for request in pair.messages(CLIENT)], [None])
+
+
+def test_upload_when_the_source_ends_early_or_fails_then_error():
+    """What was announced did not come: the server must not take it for whole."""
+    pair = Pair()
+    check.eq((pair.send(coap.PUT, source=Source(BODY[:4000], 5000)).error, pair.bodies), (coap.Error, []))
+
+    class Failing(Source):
+        def readinto_at(self, buffer, offset):
+            if offset:
+                raise OSError(5)
+            return super().readinto_at(buffer, offset)
+
+    pair = Pair()
+    check.eq((pair.send(coap.PUT, source=Failing(BODY)).error, pair.bodies), (coap.Error, []))
+
+
+def test_body_when_large_both_ways_then_goes_and_comes():
+    """RFC 7959 section 3.3: POST with blocks up and down; FETCH, too."""
+    for code in (coap.POST, coap.FETCH):
+        pair = Pair()
+        answer = bytes(reversed(BODY))
+        pair.result = (coap.CONTENT, answer)
+        record = pair.send(code, BODY)
+        check.eq((record.error, record.response.message.payload, pair.bodies), (None, answer, [BODY]))
+        check.eq(pair.server_blocks.bodies, [])
+        sink = Sink()
+        record = pair.send(code, sink=sink, source=Source(BODY))
+        check.eq((record.error, bytes(sink.data), len(pair.bodies)), (None, answer, 2))
+    record = pair.send(coap.FETCH, b"small")
+    check.eq((record.response.message.payload, len(pair.bodies)), (answer, 7))
+
+
+def test_option_when_the_caller_cuts_the_body_itself_then_is_left_alone():
+    """Who sets Block1, or asks for a later block, wants just that."""
+    pair = Pair()
+    check.eq(pair.send(coap.PUT, BODY[:16], block1=block(0, True, 0)).response.message.code, coap.CONTINUE)
+    message = pair.send(block2=block(2, False, 4)).response.message
+    check.eq((message.payload, message.opt.block2), (BODY[512:768], block(2, True, 4)))
+
+
+def test_token_when_reused_then_is_that_of_the_first_block_and_late_answers_count_for_none():
+    """RFC 7959 section 3.4 leaves tokens to the client; node-coap's server knows a body by its token."""
+    pair = Pair(reuse_token=True)
+    pair.result = (coap.CONTENT, BODY)
+    for code in (coap.GET, coap.POST):
+        pair.network.trace.clear()
+        record = pair.send(code, BODY if code == coap.POST else b"")
+        check.eq((record.error, record.response.message.payload), (None, BODY))
+        check.eq(set([request.token for request in pair.messages(CLIENT)]), {record.token})
+    script = Script(piece(0, True), reuse_token=True)
+    record = script.send(mtype=coap.NON)
+    for num in (0, 1, 0):
+        script.mid += 1
+        datagram = fake.packet(coap.CONTENT, script.mid, coap.NON, record.token,
+                               payload=BODY[num * 16 : num * 16 + 16], block2=block(num, True, 0))  # fmt: skip
+        script.engine.receive(datagram, SERVER, 0)
+        fake.due(script.engine, 0)
+    script.answers = [piece(2, False)]
+    script.mid += 1
+    script.engine.receive(fake.packet(coap.CONTENT, script.mid, coap.NON, record.token,
+                                      payload=BODY[32:40], block2=block(2, False, 0)), SERVER, 0)  # fmt: skip
+    check.eq((record.error, record.response.message.payload), (None, BODY[:40]))
+
+
+# ---- both ----
+
+
+def test_body_when_datagrams_are_lost_then_comes_and_goes_whole():
+    """30 % loss: what ends without error is right."""
+    for seed in range(10):
+        pair = Pair(network={"seed": seed, "loss": 30, "duplication": 10})
+        record = pair.send()
+        if record.error:
+            check.eq(record.error, coap.Timeout)
+        else:
+            check.eq(record.response.message.payload, BODY)
+        record = pair.send(coap.PUT, BODY)
+        if record.error:
+            check.eq(record.error, coap.Timeout)
+        else:
+            check.eq((record.response.message.code, pair.bodies), (coap.CHANGED, [BODY]))
+
+
+def test_two_transfers_when_interleaved_then_both_are_right():
+    """Each has its own tokens and tags."""
+    pair = Pair({"transfers": 4, "per_host": 4}, tables={"tuning": coap.Tuning(nstart=4)})
+    records = []
+    for payload in (BODY, bytes(reversed(BODY))):
+        records.append(pair.client.send(coap.Message(coap.PUT, payload=payload, uri_path=("t",)), SERVER))
+    records.append(pair.client.send(coap.Message(coap.GET, uri_path=("t",)), SERVER))
+    pair.network.run(100000, lambda: all([record.is_done() for record in records]))
+    check.eq([record.error for record in records], [None] * 3)
+    check.eq(sorted(pair.bodies), sorted([BODY, bytes(reversed(BODY))]))
+    check.eq(records[2].response.message.payload, BODY)
+
+
+class Observing:
+    """What observing a resource needs of the seam: it keeps the record open and notes what comes."""
+
+    rank = 40
+    understood = 0
+
+    def __init__(self, engine):
+        self.engine = engine
+        self.notes = []
+
+    def incoming(self, record, message):
+        if message.opt.observe is None or record.message.opt.observe is None:
+            return None
+        self.notes.append(message)
+        self.engine.park(record)
+        return coap.CONSUMED
+
+
+def test_notification_when_large_then_is_fetched_by_plain_gets():
+    """RFC 7959 section 2.6: later blocks are GETs without Observe; a newer notification ends the fetch."""
+    script = Script()
+    observing = Observing(script.engine)
+    script.engine.attach(observing)
+    record = script.engine.send(coap.Message(coap.GET, uri_path=("t",), observe=0), SERVER)
+
+    def notify(sequence, etag, first):
+        script.mid = script.mid + 1 if hasattr(script, "mid") else 500
+        script.engine.receive(fake.packet(coap.CONTENT, script.mid, coap.NON, record.token, observe=sequence,
+                                          payload=first, etag=etag, block2=block(0, True, 0)), SERVER, 0)  # fmt: skip
+
+    fake.due(script.engine, 0)
+    script.mid = 500
+    notify(5, b"5", b"5" * 16)
+    notify(7, b"7", b"7" * 16)
+    notify(6, b"6", b"6" * 16)
+    script.answers = [piece(1, False, body=b"7" * 20, etag=b"7")]
+    script.answer_all(0)
+    note = observing.notes.pop()
+    check.eq((note.payload, note.opt.observe, note.opt.block2), (b"7" * 20, 7, None))
+    check.eq((observing.notes, record.is_done(), script.engine._open), ([], False, [record]))
+    check.eq([(request.opt.observe, request.opt.block2) for request in script.asked], [(None, 16)])
+    notify(8, b"8", b"8" * 16)
+    script.answers = [piece(1, True, body=b"9" * 40, etag=b"9"), piece(0, True, body=b"9" * 40, etag=b"9"),
+                      piece(1, False, body=b"9" * 32, etag=b"9")]  # fmt: skip
+    script.answer_all(0)
+    note = observing.notes.pop()
+    check.eq((note.payload, note.opt.observe), (b"9" * 32, 8))
+    notify(10, b"a", b"a" * 16)
+    fake.run(script.engine, 0, 100000)
+    check.eq((observing.notes, record.is_done(), script.engine._open), ([], False, [record]))
+
+
+# ---- the blocking calls, on an Endpoint ----
+
+URI = "coap://192.0.2.99/t"
+
+
+class Served:
+    """A transport behind which a server answers at once; `mute` drops what comes from the count of datagrams on."""
+
+    def __init__(self):
+        self.engine = fake.engine()
+        coap_block.attach(self.engine, unverified_len=None)
+        self.inbox = []
+        self.count = 0
+        self.mute = 1 << 30
+
+    def sendto(self, data, peer):
+        self.count += 1
+        if self.count >= self.mute:
+            return
+        reply = self.engine.receive(bytes(data), CLIENT, 0)
+        if reply is not None:
+            self.inbox.append((bytes(reply), peer))
+
+    def recvfrom(self, n):
+        return self.inbox.pop(0) if self.inbox else None
+
+
+def make_endpoint(transport):
+    """An endpoint on a transport, whose addresses are tuples; and its blocks."""
+    endpoint = coap.Endpoint(sock=transport, random=fake.Random(5).bytes)
+    endpoint._names["192.0.2.99:5683"] = SERVER
+    return endpoint, coap_block.attach(endpoint)
+
+
+def test_blocking_calls_when_bodies_are_large_then_take_and_return_them():
+    """endpoint.get, put, download, upload."""
+    transport = Served()
+    resource = transport.engine.resource("t")
+    stored = []
+    resource.get(lambda request, response: BODY)
+    resource.put(lambda request, response: stored.append(request.payload))
+    with fake.Clock():
+        endpoint, blocks = make_endpoint(transport)
+        check.eq(endpoint.get(URI).payload, BODY)
+        check.eq(endpoint.put(URI, BODY).code, coap.CHANGED)
+        sink = Sink()
+        check.eq(blocks.download(URI, sink).code, coap.CONTENT)
+        check.eq(blocks.upload(coap.PUT, URI, Source(BODY), content_format=coap.OCTETS).code, coap.CHANGED)
+    check.eq((bytes(sink.data), stored), (BODY, [BODY, BODY]))
+
+
+def test_download_when_it_fails_then_the_error_says_where_to_go_on():
+    """offset and etag of the exception are arguments of the next try."""
+    transport = Served()
+    transport.engine.resource("t").get(lambda request, response: BODY)
+    transport.mute = 4
+    sink = Sink()
+    with fake.Clock():
+        endpoint, blocks = make_endpoint(transport)
+        error = check.raises(coap.Timeout, blocks.download, URI, sink)
+        check.eq((error.offset, len(sink.data)), (3072, 3072))
+        transport.mute = 1 << 30
+        blocks.download(URI, sink, error.offset, error.etag)
+    check.eq((bytes(sink.data), sink.offsets), (BODY, [0, 1024, 2048, 3072, 4096]))
+
+
+def test_upload_when_the_source_cannot_be_read_then_raises_value_error():
+    """The caller's fault before anything is sent."""
+
+    class Broken:
+        def readinto_at(self, buffer, offset):
+            raise OSError(5)
+
+    with fake.Clock():
+        _, blocks = make_endpoint(Served())
+        check.raises(ValueError, blocks.upload, coap.PUT, URI, Broken(), contains="source")
+
+
+def test_attach_when_in_any_order_then_blocks_come_before_observe():
+    """The rank decides."""
+    engine = fake.engine()
+    engine.attach(Observing(engine))
+    blocks = coap_block.attach(engine)
+    assert engine._extensions[0] is blocks

@@ -1,0 +1,358 @@
+"""ports/file_server.py: files down and up in blocks, and names that try to leave the directory."""
+
+import os
+import sys
+
+import check
+import coap
+import coap_block
+import fake
+
+_HERE = globals().get("__file__", "").rpartition("/")[0] or "."
+ROOT = "files_of_test"  # in the current directory
+OUTSIDE = "outside_of_test"
+BODY = bytes([i * 7 % 251 for i in range(3000)])
+MORE = 8
+
+
+def file_server():
+    """The module under test; a board may not have it."""
+    if _HERE + "/../ports" not in sys.path:
+        sys.path.append(_HERE + "/../ports")
+    try:
+        import file_server as module
+    except ImportError:
+        raise check.Skip("file_server.py is not on this board") from None
+    return module
+
+
+def remove(path):
+    """Remove a file or directory, if it is there."""
+    try:
+        os.remove(path)
+    except OSError:
+        try:
+            os.rmdir(path)
+        except OSError:
+            pass
+
+
+def write(path, data):
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+class Files:
+    """In a `with`: a directory with a file, a file beside it, an engine that serves the directory."""
+
+    def __init__(self, **limits):
+        self.limits = limits
+        self.mid = 0
+
+    def __enter__(self):
+        module = file_server()
+        self.clean()
+        os.mkdir(ROOT)
+        write(ROOT + "/log.txt", BODY)
+        write(OUTSIDE, b"secret")
+        self.engine = fake.engine()
+        self.blocks = coap_block.attach(self.engine, unverified_len=None)
+        module.build(self.engine, self.blocks, ROOT, **self.limits)
+        return self
+
+    def __exit__(self, *_):
+        self.engine = None
+        self.clean()
+
+    def clean(self):
+        try:
+            names = os.listdir(ROOT)
+        except OSError:
+            names = ()
+        for name in names:
+            remove(ROOT + "/" + name)
+        remove(ROOT)
+        remove(OUTSIDE)
+
+    def ask(self, code, name, payload=b"", now_ms=0, **options):
+        """The reply to a request for /files/`name`, or for the `path` given."""
+        self.mid += 1
+        options.setdefault("uri_path", ("files", name))
+        return fake.ask(self.engine, fake.packet(code, self.mid, payload=payload, **options), now_ms)
+
+    def put(self, name, body, szx=6):
+        """The reply to the last block of an upload, or to the first that is refused."""
+        size = 16 << szx
+        for num in range(max(1, -(-len(body) // size))):
+            more = len(body) > (num + 1) * size
+            piece = body[num * size : num * size + size]
+            reply = self.ask(coap.PUT, name, piece, block1=num << 4 | (MORE if more else 0) | szx)
+            if reply.code != coap.CONTINUE:
+                break
+        return reply
+
+    def get(self, name, szx=6):
+        """The file, fetched block by block."""
+        body = b""
+        num = 0
+        while True:
+            reply = self.ask(coap.GET, name, block2=num << 4 | szx)
+            check.eq(reply.code, coap.CONTENT)
+            body += reply.payload
+            if not reply.opt.block2 & MORE:
+                return body
+            num += 1
+
+
+def test_file_when_fetched_then_comes_in_blocks():
+    """Down: with size and ETag."""
+    with Files() as files:
+        reply = files.ask(coap.GET, "log.txt")
+        check.eq((reply.opt.size2, reply.opt.block2, len(reply.opt.etag)), (3000, MORE | 6, 8))
+        check.eq(files.get("log.txt"), BODY)
+        check.eq(files.get("log.txt", 0), BODY)
+        write(ROOT + "/log.txt", BODY[:2000])
+        assert files.ask(coap.GET, "log.txt", block2=16 | 6).opt.etag != reply.opt.etag
+        check.eq(files.ask(coap.GET, "none.txt").code, coap.NOT_FOUND)
+
+
+def test_file_when_put_then_is_stored():
+    """Up: 2.01 for a new one, 2.04 for another content, an empty one, one datagram."""
+    with Files() as files:
+        check.eq(files.put("new.bin", BODY, 2).code, coap.CREATED)
+        check.eq(read(ROOT + "/new.bin"), BODY)
+        check.eq(files.put("new.bin", BODY[:100]).code, coap.CHANGED)
+        check.eq(read(ROOT + "/new.bin"), BODY[:100])
+        check.eq(files.ask(coap.PUT, "empty").code, coap.CREATED)
+        check.eq(files.get("empty"), b"")
+        check.eq(files.ask(coap.PUT, "one datagram", b"x").code, coap.CREATED)
+        check.eq(sorted(os.listdir(ROOT)), ["empty", "log.txt", "new.bin", "one datagram"])
+
+
+def test_file_when_its_upload_is_not_finished_then_is_the_old_one():
+    """Nothing half is seen, nothing is left over."""
+    with Files() as files:
+        check.eq(files.ask(coap.PUT, "log.txt", bytes(1024), block1=MORE | 6).code, coap.CONTINUE)
+        check.eq(files.get("log.txt"), BODY)
+        check.eq(len(os.listdir(ROOT)), 2)
+        check.eq(b".upload" in files.ask(coap.GET, "", uri_path=("files",)).payload, False)
+        fake.due(files.engine, 30000)
+        check.eq((os.listdir(ROOT), files.get("log.txt")), (["log.txt"], BODY))
+
+
+def test_upload_when_the_device_was_reset_then_is_cleared_away():
+    """build removes what is left."""
+    with Files() as files:
+        write(ROOT + "/.upload7", b"part")
+        file_server().build(fake.engine(), files.blocks, ROOT)
+        check.eq(os.listdir(ROOT), ["log.txt"])
+
+
+def test_upload_when_too_long_then_4_13():
+    """Size1 says how long it may be."""
+    with Files(limit_len=1500) as files:
+        reply = files.put("big", BODY)
+        check.eq((reply.code, reply.opt.size1), (coap.REQUEST_ENTITY_TOO_LARGE, 1500))
+        check.eq(os.listdir(ROOT), ["log.txt"])
+
+
+def test_file_when_deleted_then_is_gone():
+    """2.02 (RFC 7252 section 5.8.4)."""
+    with Files() as files:
+        check.eq(files.ask(coap.DELETE, "log.txt").code, coap.DELETED)
+        check.eq((files.ask(coap.DELETE, "log.txt").code, os.listdir(ROOT)), (coap.NOT_FOUND, []))
+
+
+def test_list_when_asked_for_then_has_links_with_sizes():
+    """RFC 6690; hidden files are not listed, names are quoted."""
+    with Files() as files:
+        write(ROOT + "/a b", b"1")
+        write(ROOT + "/.hidden", b"1")
+        reply = files.ask(coap.GET, "", uri_path=("files",))
+        check.eq(reply.payload, b"</files/a%20b>;sz=1,</files/log.txt>;sz=3000")
+        check.eq(reply.opt.content_format, coap.LINKS)
+        reply = files.ask(coap.GET, "", uri_path=(".well-known", "core"))
+        check.eq(reply.payload, b'</files>;ct=40;rt="files"')
+
+
+def test_directory_when_read_only_then_takes_nothing():
+    """read_only leaves GET."""
+    with Files(read_only=True) as files:
+        check.eq(files.ask(coap.PUT, "x", b"1").code, coap.METHOD_NOT_ALLOWED)
+        check.eq(files.ask(coap.DELETE, "log.txt").code, coap.METHOD_NOT_ALLOWED)
+        check.eq(files.get("log.txt"), BODY)
+
+
+def test_directory_when_it_is_not_there_then_value_error():
+    """The caller's fault."""
+    module = file_server()
+    engine = fake.engine()
+    check.raises(ValueError, module.build, engine, coap_block.attach(engine), "no such directory", contains="no such")
+
+
+def test_link_when_it_leads_outside_then_is_not_followed():
+    """Where the system has symbolic links and can tell them."""
+    if not hasattr(os, "symlink") or not hasattr(os, "readlink"):
+        raise check.Skip("no symbolic links here")
+    with Files() as files:
+        os.symlink("../" + OUTSIDE, ROOT + "/link")
+        check.eq(files.ask(coap.GET, "link").code, coap.NOT_FOUND)
+        check.eq(files.ask(coap.PUT, "link", b"x").code, coap.FORBIDDEN)
+        check.eq(files.ask(coap.DELETE, "link").code, coap.NOT_FOUND)
+        check.eq(files.ask(coap.GET, "", uri_path=("files",)).payload.find(b"link"), -1)
+        check.eq(read(OUTSIDE), b"secret")
+
+
+def test_directory_when_it_is_inside_then_is_not_served():
+    """Only files are."""
+    with Files() as files:
+        os.mkdir(ROOT + "/sub")
+        check.eq(files.ask(coap.GET, "sub").code, coap.NOT_FOUND)
+        check.eq(files.ask(coap.PUT, "sub", b"x").code, coap.FORBIDDEN)
+        check.eq(files.ask(coap.DELETE, "sub").code, coap.NOT_FOUND)
+        check.eq(files.ask(coap.GET, "", uri_path=("files",)).payload, b"</files/log.txt>;sz=3000")
+        check.eq(sorted(os.listdir(ROOT)), ["log.txt", "sub"])
+
+
+def test_name_when_some_system_would_change_it_then_is_refused():
+    """FAT drops dots and spaces at the end: another file would be meant."""
+    with Files() as files:
+        for name in ("log.txt.", "log.txt ", "log.txt. .", "x?", "x:y", "x\n", "x\x7f", "x" * 65):
+            check.eq(files.ask(coap.PUT, name, b"x").code, coap.FORBIDDEN, repr(name))
+            check.eq(files.ask(coap.GET, name).code, coap.NOT_FOUND, repr(name))
+        check.eq(os.listdir(ROOT), ["log.txt"])
+
+
+# ---- names that try to leave ----
+
+_PIECES = (
+    "..", ".", "...", "../", "..\\", "/", "\\", "//", "\\\\", "\0", "..\0", "/..", "\\..", "./", ".\\", "..//",
+    "....//", "....\\\\", "..;/", "..%2f", "%2e%2e%2f", "%2e%2e/", "..%5c", "%252e%252e%252f", "..%c0%af", "..%u2215",
+    "\u2025/", "\uff0e\uff0e/", "..\u2215", "..\u2044", "..\uff0f", "..\u29f5", "C:", "C:\\", "C:/", "file:///",
+    "\\\\?\\C:\\", "\\\\.\\", "~/", "~root/", "$HOME/", "\t../", "\n../", "\r../", " ../", "../\0", "\x7f../",
+)  # fmt: skip
+_TARGETS = ("", "outside_of_test", "etc/passwd", "boot.py", "files_of_test/../outside_of_test")
+_MORE_NAMES = (
+    "", " ", ".", "..", ". .", ".. ", ". ", ".ssh", ".upload1", ".upload", "a/../../outside_of_test", "a\\..\\x",
+    "log.txt/../../outside_of_test", "log.txt\0", "log.txt\0.png", "log.txt/", "log.txt\\", "log.txt.", "log.txt ",
+    "/log.txt", "x" * 65, "x" * 255, "\u00e4" * 100, "CON:", "log.txt:stream", "log.txt::$DATA", "a|b", "<a>", "a*",
+    "a?", "../" * 20 + "etc/passwd", "..\\" * 20 + "boot.ini", "/proc/self/environ", "/dev/null", "/dev/zero", "nul:",
+)  # fmt: skip
+
+
+def names():
+    """The corpus: every piece before every target, repeated, and single names."""
+    corpus = list(_MORE_NAMES)
+    for piece in _PIECES:
+        for target in _TARGETS:
+            corpus.append(piece + target)
+    return corpus
+
+
+class Watched:
+    """In a `with`: all that the module does with files goes through here and is noted."""
+
+    def __init__(self, module):
+        self.module = module
+        self.paths = []
+
+    def __enter__(self):
+        module = self.module
+        self.open = module.open if hasattr(module, "open") else open
+        module.open = self.open_file
+        self.os = module.os
+        module.os = self
+        return self
+
+    def __exit__(self, *_):
+        self.module.os = self.os
+        self.module.open = self.open
+
+    def open_file(self, path, mode):
+        self.paths.append(path)
+        return self.open(path, mode)
+
+    def listdir(self, path):
+        return self.os.listdir(path)
+
+    def stat(self, path):
+        self.paths.append(path)
+        return self.os.stat(path)
+
+    def remove(self, path):
+        self.paths.append(path)
+        return self.os.remove(path)
+
+    def rename(self, old, new):
+        self.paths += [old, new]
+        return self.os.rename(old, new)
+
+
+def is_inside(path):
+    """Whether `path` is a plain name in the directory: nothing that any system takes for a way out."""
+    name = path[len(ROOT) + 1 :]
+    if path[: len(ROOT) + 1] != ROOT + "/" or name in ("", ".", ".."):
+        return False
+    return all([mark not in name for mark in ("/", "\\", "\0", ":")])
+
+
+def test_names_when_they_try_to_leave_then_do_not():
+    """Path traversal: over 200 names, GET, PUT and DELETE: 0 accesses outside, nothing outside changed."""
+    module = file_server()
+    corpus = names()
+    assert len(corpus) >= 200, len(corpus)
+    before = sorted(os.listdir("."))
+    with Files() as files:
+        with Watched(module) as watched:
+            for name in corpus:
+                for code in (coap.GET, coap.PUT, coap.DELETE):
+                    for mode in ({}, {"block1": 2} if code == coap.PUT else {"block2": 2}):
+                        path = ("files", name)
+                        if len(name.encode()) > 255:
+                            path = ("files", name[:100])
+                        reply = files.ask(code, name, b"x" if code == coap.PUT else b"", uri_path=path, **mode)
+                        check_reply(code, name, reply)
+        outside = [path for path in watched.paths if not is_inside(path)]
+        check.eq(outside, [])
+        check.eq(read(OUTSIDE), b"secret")
+        check.eq(files.get("log.txt"), BODY)
+        check.eq(sorted(set(os.listdir(".")) - {ROOT, OUTSIDE}), sorted(set(before) - {ROOT, OUTSIDE}))
+
+
+def check_reply(code, name, reply):
+    """What a way out is answered with; a name that is none may be served."""
+    if any([mark in name for mark in ("/", "\\", "\0", ":")]) or name[:1] in ("", "."):
+        expected = coap.FORBIDDEN if code == coap.PUT else coap.NOT_FOUND
+        check.eq(reply.code, expected, "%d %r" % (code, name))
+    assert reply.payload != b"secret", name
+
+
+def test_paths_when_they_have_more_segments_then_are_not_served():
+    """The name is the one segment behind files."""
+    with Files() as files:
+        for path in (
+            ("files", "..", "outside_of_test"),
+            ("files", "", "log.txt"),
+            ("files", ".", "log.txt"),
+            ("files", "x", "log.txt"),
+            ("..", "outside_of_test"),
+            ("files", ".."),
+        ):
+            for code in (coap.GET, coap.PUT, coap.DELETE):
+                reply = files.ask(code, "", b"x", uri_path=path)
+                assert reply.code in (coap.NOT_FOUND, coap.FORBIDDEN), (path, reply)
+        check.eq(read(OUTSIDE), b"secret")
+
+
+def test_name_when_it_is_not_utf_8_then_is_refused():
+    """RFC 7252 section 5.10.1: 4.02; MicroPython cannot tell and finds no file."""
+    with Files() as files:
+        for code in (coap.GET, coap.PUT, coap.DELETE):
+            datagram = b"\x40" + bytes((code,)) + b"\x12" + bytes((code,)) + b"\xb5files\x03\xff\xfe/"
+            reply = fake.ask(files.engine, datagram)
+            assert reply.code in (coap.BAD_OPTION, coap.NOT_FOUND, coap.FORBIDDEN), reply
