@@ -1,6 +1,6 @@
 # Everything a developer runs. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help venv peers run test lint size bench prove loss fuzz spoof flood soak timers blocks observe mutation mpy clean
+.PHONY: help venv peers run test lint size bench prove loss fuzz spoof flood soak timers blocks observe oscore mutation mpy clean
 .PHONY: deploy console test-board dist
 PYTHON ?= python3
 BIN := .venv/bin
@@ -31,7 +31,7 @@ size: venv  ## bytes of source, .mpy and heap; fails over the budget
 bench: venv  ## measure the speed
 	$(BIN)/python tools/bench.py
 
-prove: venv  ## prove it at full scale: all of the next eight, about ten minutes
+prove: venv  ## prove it at full scale: all of the next nine, about ten minutes
 	$(BIN)/python tools/prove.py
 
 loss: venv  ## every request ends as theory says, whatever is lost, doubled, reordered
@@ -42,7 +42,8 @@ soak: venv  ## 200,000 mixed requests in the heap of a board
 timers: venv  ## retransmission times are those of RFC 7252
 blocks: venv  ## no body is spliced or cut under loss; bodies without end starve nobody
 observe: venv  ## floods of registrations and notifications starve nobody
-loss fuzz spoof flood soak timers observe:
+oscore: venv  ## no nonce twice, no replay, nothing changed is accepted
+loss fuzz spoof flood soak timers observe oscore:
 	$(BIN)/python tools/prove.py $@
 blocks:
 	$(BIN)/python tools/prove.py blocks block_flood

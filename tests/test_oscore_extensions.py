@@ -1,0 +1,177 @@
+"""OSCORE (RFC 8613) below Echo, block-wise transfers and Observe: all of it is inside."""
+
+import coap
+import coap_block
+import coap_echo
+import coap_observe
+import coap_oscore
+import coap_oscore_keys
+import fake
+from check import Skip, eq
+from test_oscore import SECRET, Memory
+
+CLIENT = "client"
+SERVER = "server"
+BODY = b"0123456789abcdef" * 200
+
+
+class Pair:
+    """A client and a server with all extensions, attached in any order; `wire` is what was delivered."""
+
+    def __init__(self, server_number=0, server_echo=False, **conditions):
+        self.network = fake.Network(**conditions)
+        self.network.trace = self.wire = []
+        self.server = self.network.add(SERVER)
+        self.client = self.network.add(CLIENT, tuning=coap.Tuning(nstart=2))
+        coap_observe.attach(self.client)
+        coap_block.attach(self.client)
+        ours = coap_oscore_keys.context(SECRET, b"c", b"s", server=SERVER)
+        coap_oscore.attach(self.client, [ours], Memory())
+        coap_echo.attach(self.client)
+        theirs = coap_oscore_keys.context(SECRET, b"s", b"c")
+        self.at_server = coap_oscore.attach(self.server, [theirs], Memory(server_number))
+        coap_block.attach(self.server, unverified_len=136 if server_echo else None)
+        coap_observe.attach(self.server, interval_ms=100)
+        if server_echo:
+            coap_echo.attach(self.server)
+        self.body = BODY
+        self.stored = []
+        resource = self.server.resource("secret", ct=coap.OCTETS, obs=True, secure=True)
+        resource.get(lambda request, response: self.body)
+        resource.put(lambda request, response: self.stored.append(request.payload))
+
+    def ask(self, code=coap.GET, **fields):
+        """The record of a request, after it has ended."""
+        record = self.client.send(coap.Message(code, uri_path=("secret",), **fields), SERVER)
+        self.network.run(until=record.is_done)
+        return record
+
+    def must_be_protected(self):
+        """Whatever was on the wire is protected, or empty."""
+        for _, _, datagram in self.wire:
+            message = coap.Message.decode(datagram)
+            numbers = [number for number, _ in message.options]
+            eq(numbers in ([], [9], [6, 9]), True, repr(message))
+            eq(message.code and numbers == [], message.code and False, repr(message))
+            eq(b"secret" in datagram or b"0123456789" in datagram, False)
+
+
+def test_large_response_when_protected_then_in_inner_blocks():
+    """RFC 8613 section 4.1.3.4.1."""
+    pair = Pair()
+    record = pair.ask()
+    eq((record.error, record.response.message.payload), (None, BODY))
+    eq(len(pair.wire), 8)
+    pair.must_be_protected()
+
+
+def test_large_request_when_protected_then_in_inner_blocks():
+    """RFC 8613 section 4.1.3.4.1."""
+    pair = Pair()
+    record = pair.ask(coap.PUT, payload=BODY)
+    eq((record.error, record.response.message.code, pair.stored), (None, coap.CHANGED, [BODY]))
+    pair.must_be_protected()
+
+
+def test_large_transfers_when_datagrams_are_lost_and_doubled_then_each_is_done_once():
+    """RFC 8613 section 7.4 and RFC 7252 section 4.5."""
+    for seed in range(5):
+        pair = Pair(seed=seed, loss=15, duplication=20, reordering=20)
+        record = pair.ask(coap.PUT, payload=BODY)
+        eq((record.error, pair.stored), (None, [BODY]))
+        record = pair.ask()
+        eq((record.error, record.response.message.payload), (None, BODY))
+        pair.must_be_protected()
+
+
+def must_recover(pair):
+    """The first GET and PUT after a restart of the server are answered."""
+    record = pair.ask()
+    eq((record.error, record.response.message.code), (None, coap.CONTENT))
+    eq(record.response.message.payload, BODY)
+    record = pair.ask(coap.PUT, payload=b"1")
+    eq((record.error, pair.stored), (None, [b"1"]))
+    pair.must_be_protected()
+
+
+def test_server_when_restarted_then_the_client_repeats_by_itself():
+    """RFC 8613 Appendix B.1.2."""
+    must_recover(Pair(server_number=500))
+
+
+def test_server_with_echo_when_restarted_then_one_challenge_serves_both():
+    """RFC 8613 Appendix B.1.2 and RFC 9175 section 2.4: the address is proved, too."""
+    if not hasattr(coap_echo.Echo, "trust"):
+        raise Skip("coap_echo cannot be told that a peer is where it says")
+    must_recover(Pair(server_number=500, server_echo=True))
+
+
+def test_observation_when_protected_then_notified_until_cancelled():
+    """RFC 8613 section 4.1.3.5."""
+    for server_number in (0, 500):
+        pair = Pair(server_number)
+        heard = []
+        pair.body = b"one"
+        observation = observe(pair, heard)
+        for text in (b"two", b"three"):
+            pair.body = text
+            pair.server.notify("secret", True)
+            pair.network.run(5000)
+        eq(heard, [b"one", b"two", b"three"])
+        observation.cancel()
+        pair.network.run(5000)
+        eq((observation.is_done(), pair.server.observing._observers), (True, []))
+        pair.must_be_protected()
+
+
+def observe(pair, heard):
+    """An Observation of `secret`, begun."""
+    send = pair.client.send
+    pair.client.send = lambda message: send(message, SERVER)  # an Engine looks up no name
+    uri = "coap://192.0.2.1/secret"
+    observation = coap_observe.observe(pair.client, uri, lambda message: heard.append(message.payload))
+    pair.client.send = send
+    pair.network.run(5000)
+    return observation
+
+
+def test_large_notifications_when_protected_then_their_blocks_are_fetched():
+    """RFC 7959 section 2.6, inside."""
+    pair = Pair()
+    heard = []
+    observe(pair, heard)
+    pair.body = BODY + b"!"
+    pair.server.notify("secret")
+    pair.network.run(20000)
+    eq(heard, [BODY, BODY + b"!"])
+    pair.must_be_protected()
+
+
+def test_observer_when_gone_then_its_entry_makes_room():
+    """A Reset of a notification ends the observation and, in time, its key material."""
+    pair = Pair()
+    pair.body = b"one"
+    for _ in range(40):
+        heard = []
+        observation = observe(pair, heard)
+        eq(heard, [b"one"])
+        observation.record.cancel()
+        pair.server.notify("secret", True)
+        pair.network.run(5000)
+        eq(pair.server.observing._observers, [])
+    eq(len(pair.at_server._exchanges) <= 12, True)
+    pair.must_be_protected()
+
+
+def test_error_that_ends_an_observation_when_protected_then_inside():
+    """RFC 8613 section 8.3.1: without Observe, with a Partial IV."""
+    pair = Pair()
+    heard = []
+    pair.body = b"one"
+    observation = observe(pair, heard)
+    pair.server.resources[-1].get(lambda request, response: (coap.SERVICE_UNAVAILABLE, "gone"))
+    pair.server.notify("secret", True)
+    pair.network.run(5000)
+    eq(heard, [b"one", b"gone"])
+    eq((observation.is_done(), pair.at_server._exchanges), (True, []))
+    pair.must_be_protected()
