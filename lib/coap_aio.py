@@ -30,6 +30,11 @@ and a server, whose handlers are plain functions as ever:
 
     asyncio.run(aio.serve())
 
+With coap_observe.py beside it, changes are awaited, and told by `aio.notify("sensors/temp")`:
+
+    async for message in aio.observe("coap://192.0.2.1/sensors/temp"):
+        print(message.payload)
+
 Beside coap.py this file is optional. It needs the firmware's asyncio, and polls nothing: it sleeps until a datagram
 comes or the endpoint has something to do.
 """
@@ -50,6 +55,7 @@ import coap
 _BURST = const(16)  # messages for the application taken before other tasks have their turn
 _ASK_S = 0.01  # how often a transport is asked that cannot be polled
 _REOPEN_S = const(1)  # how often an endpoint tries to replace a lost socket
+_MESSAGES = const(4)  # notifications that wait for a task
 _ON_CPYTHON = sys.implementation.name == "cpython"
 
 
@@ -131,6 +137,13 @@ class Aio:
         """request(FETCH, ...)"""
         return self.request(coap.FETCH, uri, payload, **options)
 
+    def observe(self, uri, **options):
+        """Observe the resource `uri`: `async for message in aio.observe(uri)`, see Observing.
+
+        options as in coap_observe.observe, whose file is needed.
+        """
+        return Observing(self, uri, options)
+
     async def exchange(self, message, remote=None, timeout_ms=None):
         """Send `message` as Endpoint.send does and await the end of its exchange; returns the TransmissionRecord.
 
@@ -162,6 +175,11 @@ class Aio:
         record = self.endpoint.send(message, remote, timeout_ms)
         self.wake()
         return record
+
+    def notify(self, path, confirmable=False):
+        """Tell the observers of `path` that it has changed, as coap_observe's endpoint.notify does; it goes at once."""
+        self.endpoint.notify(path, confirmable)
+        self.wake()
 
     # -- serving
 
@@ -302,3 +320,67 @@ class Aio:
         self._tasks = []
         self._watched = []
         self._timer = None
+
+
+class Observing:
+    """What Aio.observe returns, to be iterated once: the present state of a resource, then each change, as Messages.
+
+    A task that falls behind gets the latest 4. The iteration ends by cancel(), or raises what ended the observation:
+    coap_observe.NotObserved, coap.Timeout, Reset, Rejected; OSError if the name is not known, ValueError; coap.Closed.
+    A task that is cancelled in it ends the observation; one that leaves the loop by `break` calls cancel().
+    """
+
+    def __init__(self, aio, uri, options):
+        self._aio = aio
+        self._uri = uri
+        self._options = options
+        self._messages = []
+        self._observation = None
+        self._is_waiting = False  # counts among the users of the Aio
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        if self._observation is None:
+            self._begin()
+        try:
+            while not self._messages:
+                if self._observation.is_done() or not self._is_waiting:
+                    raise self._end()
+                await self._aio._change()
+        except BaseException:
+            self.cancel()
+            raise
+        return self._messages.pop(0)
+
+    def _begin(self):
+        import coap_observe
+
+        self._aio._enter()
+        self._is_waiting = True
+        try:
+            self._observation = coap_observe.observe(self._aio.endpoint, self._uri, self._take, **self._options)
+        except BaseException:
+            self.cancel()
+            raise
+        self._aio.wake()
+
+    def _take(self, message):
+        self._messages.append(message)
+        if len(self._messages) > _MESSAGES:
+            self._messages.pop(0)
+
+    def _end(self):
+        """What __anext__ raises when no message will come."""
+        error = self._observation.error
+        return error(self._uri) if error else StopAsyncIteration()
+
+    def cancel(self):
+        """End the observation: the server is told, and the iteration ends."""
+        if self._is_waiting:
+            self._is_waiting = False
+            if self._observation is not None:
+                self._observation.cancel()
+                self._aio.wake()
+            self._aio._leave()

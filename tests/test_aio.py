@@ -599,3 +599,101 @@ def test_sockets_when_nobody_answers_then_the_timer_is_set_to_the_earliest_event
     check.eq(asyncio.run(main()), (coap.CONTENT, coap.Timeout, 0, True))
     client.close()
     server.close()
+
+
+# ---- observing ----
+
+
+def observed(function):
+    """Run `await function(client, server, texts)`; the server's `t` is observable and answers texts[-1]."""
+    import coap_observe
+
+    async def main():
+        client, server = pair()
+        texts = ["0"]
+        coap_observe.attach(server.endpoint, interval_ms=1)
+        resource = server.endpoint.resource("t", ct=coap.TEXT, obs=True)
+        resource.get(lambda request, response: texts[-1])
+        serving = asyncio.create_task(server.serve())
+        try:
+            return await asyncio.wait_for(function(client, server, texts), 5)
+        finally:
+            serving.cancel()
+            await asyncio.sleep(0)
+
+    return asyncio.run(main())
+
+
+def test_observe_when_the_resource_changes_then_each_state_until_cancelled():
+    """RFC 7641 section 1.1: async for; cancel() ends it and leaves nobody waiting."""
+
+    async def main(client, server, texts):
+        seen = []
+        observing = client.observe(URI)
+        async for message in observing:
+            seen.append(bytes(message.payload))
+            if len(seen) == 4:
+                observing.cancel()
+            texts.append(str(len(seen)))
+            await asyncio.sleep(0.02)
+            server.notify("t", confirmable=True)
+        return seen, client._users
+
+    check.eq(observed(main), ([b"0", b"1", b"2", b"3"], 0))
+
+
+def test_observe_when_the_task_is_cancelled_then_the_server_is_told():
+    """RFC 7641 section 3.6: a cancelled task leaves no observation"""
+
+    async def main(client, server, texts):
+        async def watch():
+            async for _ in client.observe(URI):
+                pass
+
+        task = asyncio.create_task(watch())
+        await asyncio.sleep(0.1)
+        before = len(client.endpoint.observing.observations)
+        task.cancel()
+        error = await failure(task)
+        await client.get(URI)
+        return before, type(error), client._users, len(client.endpoint.observing.observations)
+
+    check.eq(observed(main), (1, asyncio.CancelledError, 0, 0))
+
+
+def test_observe_when_the_resource_is_not_observable_then_not_observed():
+    """RFC 7641 section 3.1: the present state, then the end"""
+
+    async def main(client, server):
+        import coap_observe
+
+        seen = []
+        error = None
+        try:
+            async for message in client.observe(URI):
+                seen.append(bytes(message.payload))
+        except coap_observe.NotObserved as fault:
+            error = fault
+        return seen, error is None, client._users
+
+    check.eq(both(main), ([b"hello"], False, 0))
+
+
+def test_observe_when_a_task_falls_behind_then_the_latest_states():
+    """RFC 7641 section 1.1: the newest state counts; what waits is bounded"""
+
+    async def main(client, server, texts):
+        observing = client.observe(URI)
+        await observing.__anext__()
+        for n in range(1, 9):
+            texts.append(str(n))
+            server.notify("t", confirmable=True)
+            await asyncio.sleep(0.05)
+        seen = []
+        for _ in range(4):  # MicroPython has no await in a comprehension
+            message = await observing.__anext__()
+            seen.append(bytes(message.payload))
+        observing.cancel()
+        return seen
+
+    check.eq(observed(main), [b"5", b"6", b"7", b"8"])
