@@ -9,6 +9,7 @@ traceback from there; then come those in tests/board, for which this computer is
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -21,6 +22,8 @@ sys.path[:0] = [str(ROOT / "lib"), str(ROOT / "tests"), str(ROOT / "tools")]
 
 import check  # noqa: E402
 
+# Who starts pytest in the background may have it ignore Ctrl-C, and then so do the programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 SKIPS_FAIL = os.environ.get("CI") == "true"
 ITEM_LIMIT_S = 1200  # for a piece of tests, on a slow board
 KEY = pytest.StashKey()
