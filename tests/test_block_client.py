@@ -170,11 +170,13 @@ def test_body_when_it_comes_in_blocks_then_the_response_has_it_whole():
 def test_body_when_asked_for_in_small_blocks_then_comes_in_those():
     """RFC 7959 section 2.4: early negotiation."""
     pair = Pair()
-    check.eq(pair.send(block2=2).response.message.payload, BODY)
-    check.eq(len(pair.messages(CLIENT)), 79)
+    pair.answer = BODY[:1000]
+    check.eq(pair.send(block2=2).response.message.payload, pair.answer)
+    check.eq(len(pair.messages(CLIENT)), 16)
     pair = Pair(szx=3)
-    check.eq(pair.send().response.message.payload, BODY)
-    check.eq([request.opt.block2 & 7 for request in pair.messages(CLIENT)], [3] * 40)
+    pair.answer = BODY[:1000]
+    check.eq(pair.send().response.message.payload, pair.answer)
+    check.eq([request.opt.block2 & 7 for request in pair.messages(CLIENT)], [3] * 8)
 
 
 def test_body_when_it_goes_by_non_then_all_blocks_do():

@@ -195,19 +195,6 @@ def test_directory_when_it_is_not_there_then_value_error():
     check.raises(ValueError, module.build, engine, coap_block.attach(engine), "no such directory", contains="no such")
 
 
-def test_link_when_it_leads_outside_then_is_not_followed():
-    """Where the system has symbolic links and can tell them."""
-    if not hasattr(os, "symlink") or not hasattr(os, "readlink"):
-        raise check.Skip("no symbolic links here")
-    with Files() as files:
-        os.symlink("../" + OUTSIDE, ROOT + "/link")
-        check.eq(files.ask(coap.GET, "link").code, coap.NOT_FOUND)
-        check.eq(files.ask(coap.PUT, "link", b"x").code, coap.FORBIDDEN)
-        check.eq(files.ask(coap.DELETE, "link").code, coap.NOT_FOUND)
-        check.eq(files.ask(coap.GET, "", uri_path=("files",)).payload.find(b"link"), -1)
-        check.eq(read(OUTSIDE), b"secret")
-
-
 def test_directory_when_it_is_inside_then_is_not_served():
     """Only files are."""
     with Files() as files:

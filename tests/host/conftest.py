@@ -1,11 +1,15 @@
 """Fixtures of the host tests."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
 from programs import ROOT, program
+
+for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # the make that runs the tests is no parent of those that they run
+    os.environ.pop(name, None)
 
 
 @pytest.fixture
