@@ -20,6 +20,7 @@ Cases that a server does not offer:
 """
 
 import subprocess
+import time
 import sys
 
 import pytest
@@ -84,6 +85,7 @@ class Peer:
             streams = {"capture_output": True, "text": True, "env": ENVIRONMENT, "timeout": ASK_TIMEOUT_S}
             done = subprocess.run(command, input=request_line(url(port, path), **fields), **streams)
             assert done.returncode == 0, done.stdout + done.stderr
+            time.sleep(0.05)  # the relay may not have read the client's last ACK yet
         return coap.Message.decode(bytes.fromhex(done.stdout)), relay.passed
 
     def exchange(self, path, **fields):
