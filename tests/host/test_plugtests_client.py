@@ -20,8 +20,8 @@ Cases that a server does not offer:
 """
 
 import subprocess
-import time
 import sys
+import time
 
 import pytest
 
