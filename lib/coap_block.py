@@ -50,10 +50,8 @@ except ImportError:  # CPython
 
 # Slots of a packet, see coap.py
 _DATA = const(0)
-_START = const(1)
 _END = const(2)
 _CODE = const(3)
-_TOKEN = const(6)
 _PAYLOAD = const(7)
 _SEEN = const(8)
 _ASKED = const(9)  # of a response: the datagram that it answers and who sent that; copy() takes both along
@@ -63,7 +61,7 @@ _REMOTE = const(15)
 
 _BLOCK2 = const(1 << 23)
 _BLOCK1 = const(1 << 27)
-_BLOCKS = const(1 << 23 | 1 << 27)
+_BLOCKS = const(_BLOCK2 | _BLOCK1)
 _MORE = const(8)
 _SMALL_LEN = const(64)  # a payload up to this length is never split unless that was asked for
 _OPTIONS_LEN = const(20)  # what Block1, Block2, Size2, an ETag of ours and the payload's marker take at most

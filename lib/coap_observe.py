@@ -41,7 +41,6 @@ from coap import ticks_add, ticks_diff
 # Slots of a packet, see coap.py
 _DATA = const(0)
 _CODE = const(3)
-_MID = const(5)
 _PAYLOAD = const(7)
 _SEEN = const(8)
 _PATH = const(9)
@@ -49,7 +48,6 @@ _REMOTE = const(15)
 _PARKED = const(3)  # state of a TransmissionRecord
 
 _OBSERVE = const(6)  # options
-_CONTENT_FORMAT = const(12)
 _BLOCK2 = const(23)
 
 _REGISTER = const(0)  # values of Observe in a request

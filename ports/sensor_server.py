@@ -10,8 +10,8 @@
     GET      /info          the state of the board, as JSON
     GET      /.well-known/core  this list, by coap itself
 
-Where coap_observe.py is there, too, temperature and LED can be observed; with coap_block.py answers may be larger than
-a datagram.
+Where coap_observe.py is there, too, temperature and LED can be observed. All answers fit into a datagram, so blocks
+are not used: /info changes from one to the next, and could not be put together from several.
 
 A board is an object with
 
@@ -36,10 +36,6 @@ try:
     import coap_observe
 except ImportError:  # was not copied
     coap_observe = None
-try:
-    import coap_block
-except ImportError:
-    coap_block = None
 
 _LOOK_MS = 5000  # between looks at whether the temperature has changed, if it can be observed
 _PAUSE_S = 10  # before a restart: time for Ctrl-C, and a network is not asked in vain too often
@@ -92,8 +88,6 @@ def _text(board):
 
 def build(board, endpoint):
     """Register the resources of `board` (see the top of this file) on `endpoint`, a coap.Endpoint."""
-    if coap_block:
-        coap_block.attach(endpoint)
     if coap_observe:
         coap_observe.attach(endpoint)
     obs = coap_observe is not None

@@ -1,0 +1,20 @@
+"""tools/demo.py, what make run does: a server on MicroPython answers, Ctrl-C ends both."""
+
+import signal
+import subprocess
+import sys
+import threading
+
+from programs import ROOT, program
+
+
+def test_demo_when_run_then_every_exchange_is_answered_and_ctrl_c_ends_it():
+    program("micropython")
+    command = [sys.executable, "-u", ROOT / "tools/demo.py"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as demo:
+        threading.Timer(5, demo.send_signal, [signal.SIGINT]).start()
+        output = demo.communicate(timeout=30)[0]
+    assert demo.returncode == 0, output
+    for path in ("/.well-known/core", "/sensors/temp ", "/sensors/temp as JSON", "/led", "/info"):
+        lines = [line for line in output.splitlines() if line.startswith("GET  " + path)]
+        assert any("2.05 Content" in line for line in lines), output
