@@ -27,6 +27,9 @@ import os
 import sys
 import time
 
+# A builtin is looked for in the module first, which takes MicroPython long where it is not there
+from builtins import bytes, isinstance, len, str, type
+
 try:
     from micropython import const
 except ImportError:  # CPython
@@ -169,10 +172,12 @@ _STRING = const(0x73)  # s
 _EMPTY = const(0x65)  # e
 _ANY = const(0x3F)  # ?, an unknown option; and o is opaque
 
-# By option number, 0 to 28: format, shortest and longest value
+# By option number, 0 to 28: format; and lengths of its value, bit n for n bytes, -1 and -2 (not empty) for up to 255
 _FORMAT = b"?o?soeuuso?su?usuu??s??u???uu"
-_MIN_LEN = b"\0\0\0\1\1\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0\0\0\0\0\0"
-_MAX_LEN = b"\xff\x08\xff\xff\x08\0\3\2\xff\xff\xff\xff\2\xff\4\xff\1\2\xff\xff\xff\xff\xff\3\xff\xff\xff\3\4"
+_LENGTHS = (
+    -1, 0x1FF, -1, -2, 0x1FE, 1, 0xF, 7, -1, -1, -1, -1, 7, -1, 0x1F, -1, 2, 7, -1, -1, -1, -1, -1, 0xF, -1, -1, -1,
+    0xF, 0x1F,
+)  # fmt: skip
 # Above 28: number (2 bytes), format, shortest and longest value; Proxy-Uri's longest is 1034
 _LARGE = b"\0\x23s\1\xff\0\x27s\1\xff\0\x3cu\0\4\0\xfco\1\x28\1\2u\0\1\1\x24o\0\x08"
 _NAMES = {
@@ -267,34 +272,29 @@ def _index(p, data):
     n = len(data)
     if n < 4:
         return 0
-    first = data[0]
-    at = 4 + (first & 15)
-    if first & 0xC0 != 0x40 or at > 12:
+    b = data[0]
+    at = 4 + (b & 15)
+    if b & 0xC0 != 0x40 or at > 12:
         return 0
-    code = data[1]
-    if 31 < code < 64 or code > 191 or not code and n > 4:
+    number = data[1]
+    if not 0x3D >> (number >> 5) & 1 or not number and n > 4:  # the classes are 0, 2, 3, 4 and 5
         return 1
     if at > n:
         return 4
     p[_DATA] = data
-    p[_MTYPE] = first >> 4 & 3
-    p[_CODE] = code
+    p[_MTYPE] = b >> 4 & 3
+    p[_CODE] = number
     p[_MID] = data[2] << 8 | data[3]
-    p[_TOKEN] = p[_PAYLOAD] = None
+    p[_TOKEN] = None
+    p[_PAYLOAD] = None
     p[_START] = at
-    return _index_options(p, data, at, n)
-
-
-def _index_options(p, data, at, n):
-    """The rest of _index: options from offset `at`, and the payload, which ends at `n`."""
-    p[_END] = n
     p[_PATH] = 0
     number = seen = 0
     while at < n:
         b = data[at]
         at += 1
-        if b < 0xD0 and b & 15 < 13:
-            length = b & 15
+        length = b & 15
+        if length < 13 and b < 0xD0:
             b >>= 4
         elif b == 0xFF:
             if at == n:
@@ -307,6 +307,8 @@ def _index_options(p, data, at, n):
                 return at
             b = p[_NUMBER]
             length = p[_STOP] - at
+            if length > 255 and number + b <= _MAX_KNOWN and number + b & 1:
+                seen |= _MALFORMED_CRITICAL
         number += b
         if number > _MAX_KNOWN:
             if number > 65535:
@@ -315,7 +317,7 @@ def _index_options(p, data, at, n):
                 seen |= _LARGE_CRITICAL
             elif number == _NO_RESPONSE:
                 seen |= _HAS_NO_RESPONSE
-        elif length <= _MAX_LEN[number] and length >= _MIN_LEN[number] and (b or _REPEATABLE >> number & 1):
+        elif _LENGTHS[number] >> length & 1 and (b or _REPEATABLE >> number & 1):
             seen |= 1 << number
         elif number & 1:
             seen |= _MALFORMED_CRITICAL
@@ -323,8 +325,10 @@ def _index_options(p, data, at, n):
             if b:
                 p[_PATH] = at
                 p[_FIRST_LEN] = length
-            p[_PATH_END] = at + length
-        at += length
+            at += length
+            p[_PATH_END] = at
+        else:
+            at += length
     p[_END] = n
     p[_SEEN] = seen
     return -1 if at == n else n
@@ -333,12 +337,15 @@ def _index_options(p, data, at, n):
 def _extended(p, at):
     """Set the cursor of `p` by the option header with extensions before offset `at`; returns where its value starts.
 
-    p[_NUMBER] is the delta. If it is malformed, p[_STOP] is -1; p[_END] is the end of the datagram.
+    p[_NUMBER] is the delta. If it is malformed, p[_STOP] is -1.
     """
-    delta = p[_DATA][at - 1] >> 4
-    length = p[_DATA][at - 1] & 15
-    extended_len = (delta > 12) + (delta > 13) + (length > 12) + (length > 13)
-    if delta == 15 or length == 15 or at + extended_len > p[_END]:
+    data = p[_DATA]
+    delta = data[at - 1] >> 4
+    length = data[at - 1] & 15
+    left_len = len(data) - at
+    if delta == 15 or length == 15 or left_len < 4 and left_len < (
+        (delta > 12) + (delta > 13) + (length > 12) + (length > 13)
+    ):
         p[_STOP] = -1
         return at
     p[_NUMBER] = 0
@@ -398,7 +405,7 @@ def _fits(number, kind, length):
     if kind == _ANY:
         return length <= 65804
     if number <= _MAX_KNOWN:
-        return _MIN_LEN[number] <= length <= _MAX_LEN[number]
+        return length <= 255 and _LENGTHS[number] >> length & 1 == 1
     if number == _PROXY_URI:
         return 1 <= length <= 1034
     at = _large_at(number)
@@ -617,18 +624,23 @@ def _write(p, out, mtype, mid, token):
 
     Allocates nothing while `out` has the capacity and `p` is a message being built.
     """
-    payload = _payload(p)
     if len(out) < 4:
         out[:] = b"0000"
-    out[0] = 0x40 | mtype << 4 | len(token)
+    stop = len(token)
+    out[0] = 0x40 | mtype << 4 | stop
     out[1] = p[_CODE]
     out[2] = mid >> 8
     out[3] = mid & 255
     out[4:] = token
-    out[len(out) :] = p[_DATA][p[_START] : p[_END]] if p[_START] else p[_DATA]
+    stop += 4
+    out[stop:] = p[_DATA][p[_START] : p[_END]] if p[_START] else p[_DATA]
+    stop += p[_END] - p[_START]
+    payload = p[_PAYLOAD]
+    if payload is None:
+        payload = _payload(p)
     if payload:
-        out.append(0xFF)
-        out[len(out) :] = payload
+        out[stop:] = b"\xff"
+        out[stop + 1 :] = payload
 
 
 # ---- messages ----
@@ -1611,13 +1623,183 @@ class _Duplicates:
 
 # ---- protocol engine ----
 
+
+def _prepare(r, p, code):
+    """Empty the response packet `r` and address it to the request packet `p`."""
+    if r[_END]:
+        r[_DATA][:] = b""
+        r[_END] = r[_LAST] = 0
+    r[_CODE] = code
+    r[_MTYPE] = p[_MTYPE]
+    r[_TOKEN] = None
+    r[_PAYLOAD] = b""
+    r[_REMOTE] = p[_REMOTE]
+
+
 _FAR_MS = const(1 << 28)  # 3 days: much further apart, ticks cannot be compared
 _RETRY_S = const(60)  # Max-Age of a refusal because a table is full
 _PRESET = bytes((0, CONTENT, CREATED, CHANGED, DELETED, CONTENT, CHANGED, CHANGED))  # code by method
 
+def _label(r, p, resource):
+    """Give the response packet `r` the Content-Format that Accept chose, or the resource's first, unless it has one."""
+    if _find(r, _CONTENT_FORMAT) < 0:
+        value = _uint_option(p, _ACCEPT) if p[_SEEN] & 1 << _ACCEPT else resource.formats[0]
+        _add(r, _CONTENT_FORMAT, _uint_bytes(value))
+
+
 # What the `request` and `incoming` of an extension return, besides None to let the message pass
 REPLY = const(1)  # the response is filled
 CONSUMED = const(2)  # the message was taken
+
+# What _serving is asked to do with the request in hand, besides to refuse it with a code
+_ANSWER = const(0)
+_ANSWER_TO_GROUP = const(-1)
+_RENDER = const(-2)  # to fill the response, no more
+
+
+def _serving(engine):
+    """A generator that is sent what to do with the request in hand, and yields the datagram to send back or None.
+
+    Asked to render it yields None when the response is filled. What a request usually takes is done here, in a frame
+    that stays: MicroPython reads locals several times as fast as attributes, and would allocate a frame of this size
+    in each call of a function.
+    """
+    request = engine._request
+    response = engine._response
+    p = request.packet
+    r = response.packet
+    routes = engine._routes
+    duplicates = engine._duplicates
+    recent = duplicates.recent
+    mids = duplicates.mids
+    peers = duplicates.peers
+    until_ms = duplicates.until_ms
+    replies = duplicates.replies
+    hooks = engine.hooks
+    out = engine._out
+    reply = None
+    try:
+        while True:
+            refusal = asked = yield reply
+            reply = result = None
+            mid = p[_MID]
+            if asked <= 0:
+                # Was it answered before?
+                if (p[_CODE] != GET or mids[mid % recent] == mid) and asked != _RENDER:
+                    slot = duplicates.find(p, engine.now_ms)
+                    if slot >= 0 and (p[_MTYPE] == NON or duplicates.is_answered(slot)):
+                        reply = replies[slot] or None
+                        continue
+                # Who is to answer it, or why not?
+                refusal = engine._unwrap(p) if hooks and asked != _RENDER else 0
+                start = p[_PATH]
+                stop = p[_PATH_END]
+                resource = routes.get((stop - start) << 16 | p[_FIRST_LEN] << 8 | p[_DATA][stop - 1] if start else 0)
+                if resource is None or resource.next or not p[_DATA].startswith(resource.path, start):
+                    resource = engine._route(p)
+                code = p[_CODE]
+                if asked or refusal or resource is None or resource.is_secure or p[_SEEN] & _JUDGED or code > IPATCH:
+                    refusal = refusal or engine._refusal(p, resource, asked)
+                    if refusal < 0:
+                        continue
+                    if refusal == BAD_OPTION and p[_MTYPE] == NON:
+                        reply = engine.empty(RST, mid)
+                        continue
+                elif not resource.handlers[code] and not resource.handlers[0]:
+                    refusal = METHOD_NOT_ALLOWED
+                # Its duplicates are to be known
+                if code == GET and not engine._is_unwrapped and asked != _RENDER:
+                    slot = engine._slot = mid % recent
+                    mids[slot] = mid
+                    peers[slot] = p[_REMOTE]
+                    replies[slot][:] = b""
+                    tuning = engine.tuning
+                    lifetime_ms = tuning.non_lifetime_ms if p[_MTYPE] else tuning.exchange_lifetime_ms
+                    until_ms[slot] = ticks_add(engine.now_ms, lifetime_ms)
+                    if engine._wake_ms is None:
+                        engine._wake_ms = until_ms[slot]
+                elif asked != _RENDER and not engine._note(p, refusal):
+                    if p[_MTYPE] == NON:
+                        continue
+                    refusal = SERVICE_UNAVAILABLE
+            # What is the response?
+            seen = p[_SEEN]
+            preset = refusal or _PRESET[code]
+            _prepare(r, p, preset)
+            if refusal:
+                result = REPLY
+                if refusal == SERVICE_UNAVAILABLE:
+                    response.opt.max_age = _RETRY_S
+            elif hooks and asked != _RENDER:
+                result = engine._ask()
+            if result is None:
+                if resource is None:
+                    engine.received = ReceptionRecord(engine, _view(list(p)), p[_REMOTE], None, engine._slot)
+                    continue
+                handler = engine._call_if_expected if seen & _CONDITIONAL else resource.handlers[code]
+                engine._is_in_handler = True
+                try:
+                    result = (handler or resource.handlers[0])(request, response)
+                    if type(result) is str:
+                        result = result.encode()
+                except BaseException as error:
+                    result = error
+                if type(result) is bytes:
+                    r[_PAYLOAD] = result
+                    result = None
+                if result is not None or resource.state or seen & 1 << _ETAG or r[_CODE] != preset:
+                    result = engine._settle(p, resource, result)
+                engine._is_in_handler = False
+                if r[_PAYLOAD] and resource.formats and r[_CODE] < BAD_REQUEST:  # an error's is a text for people
+                    if r[_END] or seen & 1 << _ACCEPT:
+                        _label(r, p, resource)
+                    else:
+                        r[_DATA][:] = resource.content_format
+                        r[_END] = len(resource.content_format)
+                        r[_LAST] = _CONTENT_FORMAT
+            if asked == _RENDER:
+                reply = None if result is REPLY else result
+                continue
+            if result is LATER and not engine._promise(p):
+                result = None
+            # The datagram
+            if hooks and (result is None or result is REPLY):
+                engine.extend(request, response)
+            if seen & _HAS_NO_RESPONSE and _is_unwanted(p, r[_CODE]):
+                result = NO_RESPONSE
+            if result is not None and result is not REPLY:
+                if p[_MTYPE] == NON:
+                    continue
+                reply = engine.empty(ACK, mid)
+            else:
+                start = p[_START]
+                stop = start + r[_END]
+                if stop + len(r[_PAYLOAD]) >= engine.datagram_len:
+                    engine._note_too_large(p)
+                reply = out
+                out[:] = p[_DATA]  # its header and token are right but for the type, the code, in a NON the message ID
+                out[1] = r[_CODE]
+                out[start:] = r[_DATA]
+                if r[_PAYLOAD]:
+                    out[stop:] = b"\xff"
+                    out[stop + 1 :] = r[_PAYLOAD]
+                if p[_MTYPE] == NON:
+                    mid = engine.reply_mid()
+                    out[2] = mid >> 8
+                    out[3] = mid & 255
+                    continue
+                out[0] |= ACK << 4
+            slot = engine._slot
+            if slot >= 0:
+                if len(reply) <= _REPLY_LEN:
+                    replies[slot][:] = reply
+                else:
+                    duplicates.remember(slot, reply)
+    except GeneratorExit:  # the engine is gone
+        pass
+    except BaseException:  # Ctrl-C, or no memory: the next request is served by a new generator
+        engine._begin()
+        raise
 
 
 class Engine:
@@ -1648,10 +1830,9 @@ class Engine:
         self.random = random
         self.tuning = tuning or Tuning()
         self.datagram_len = datagram_len
-        self.log = self.on_end = None
+        self.log = self.on_end = self.next_event_reason = None
         self.received = None  # the ReceptionRecord of the latest receive, if it is for the application
         self.peer = None  # where the datagram that due() returned goes
-        self.next_event_reason = None
         self.now_ms = 0  # the time of the latest receive or due
         self.resources = []
         self.hooks = {}  # of the extensions, by name: lists in the order of their ranks
@@ -1678,6 +1859,7 @@ class Engine:
         self._request = Message()
         self._response = Message()
         self._response.request = self._request  # whose token it has
+        self._begin()
 
     def attach(self, extension):
         """Add what goes beyond this file: an object with `rank`, `understood` and some of these methods.
@@ -1801,15 +1983,15 @@ class Engine:
         self.now_ms = now_ms
         p = self._request.packet
         p[_REMOTE] = peer
-        if len(data) > self.datagram_len:
-            return None if is_multicast else self._receive_too_large(p, data)
-        if _index(p, data) >= 0:
-            return None if is_multicast else self._reset(data)
-        if p[_MTYPE] > NON or not 0 < p[_CODE] < 32:
-            return None if is_multicast else self._receive_other(p)
         if is_multicast:
-            return self._receive_from_group(p) if p[_MTYPE] == NON else None
-        return self._receive_request(p, False)
+            return self._receive_from_group(p, data)
+        if len(data) > self.datagram_len:
+            return self._receive_too_large(p, data)
+        if _index(p, data) >= 0:
+            return self._reset(data)
+        if p[_MTYPE] > NON or not 0 < p[_CODE] < 32:
+            return self._receive_other(p)
+        return self._serve(_ANSWER)
 
     def _reset(self, data):
         """The Reset for a datagram that is no CoAP message, if it claims to be a CON; or None."""
@@ -1823,37 +2005,18 @@ class Engine:
             return None
         if 0 < p[_CODE] < 32:
             self._slot = -1
-            return self._refuse(p, REQUEST_ENTITY_TOO_LARGE)
+            return self._serve(REQUEST_ENTITY_TOO_LARGE)
         return self.empty(RST, p[_MID]) if p[_MTYPE] == CON else None
 
-    def _receive_from_group(self, p):
+    def _receive_from_group(self, p, data):
         """Answer a request to a group after its leisure, if there is something to say (RFC 7252 section 8.2)."""
-        reply = self._receive_request(p, True)
+        if len(data) > self.datagram_len or _index(p, data) >= 0 or p[_MTYPE] != NON or not 0 < p[_CODE] < 32:
+            return
+        reply = self._serve(_ANSWER_TO_GROUP)
         if reply is not None and 64 <= reply[1] < 128 and self._response.packet[_PAYLOAD]:
             if len(self._answers) < self._limits[1]:
                 leisure_ms = _uint(self.random(2), 0, 2) * (self.tuning.leisure_ms + 1) >> 16
                 self._answers.append((bytes(reply), p[_REMOTE], ticks_add(self.now_ms, leisure_ms)))
-
-    def _receive_request(self, p, is_group):
-        """Answer the request `p`: from the table of duplicates, with a refusal, or by its handler."""
-        slot = self._duplicates.find(p, self.now_ms)
-        if slot >= 0 and (p[_MTYPE] == NON or self._duplicates.is_answered(slot)):
-            return self._duplicates.replies[slot] or None
-        refusal = self._unwrap(p) if self.hooks else 0
-        resource = self._route(p)
-        if resource is None or resource.is_secure or p[_SEEN] & _JUDGED or p[_CODE] > IPATCH or is_group or refusal:
-            refusal = refusal or self._refusal(p, resource, is_group)
-            if refusal < 0:
-                return None
-            if refusal == BAD_OPTION and p[_MTYPE] == NON:
-                return self.empty(RST, p[_MID])
-        elif not resource.handlers[p[_CODE]] and not resource.handlers[0]:
-            refusal = METHOD_NOT_ALLOWED
-        if not self._note(p, refusal):
-            return self._refuse(p, SERVICE_UNAVAILABLE) if p[_MTYPE] == CON else None
-        if refusal:
-            return self._refuse(p, refusal)
-        return self._handle(p, resource)
 
     def _unwrap(self, p):
         """Have the extensions unwrap the request; returns the code with which one refuses it, or 0."""
@@ -1869,14 +2032,16 @@ class Engine:
     def _note(self, p, refusal):
         """Note the request in the table of duplicates, its slot in _slot; returns False if there is no room."""
         until_ms = self._until(self.tuning.non_lifetime_ms if p[_MTYPE] else self.tuning.exchange_lifetime_ms)
-        if not self._is_unwrapped and (refusal or p[_CODE] == GET or p[_CODE] == FETCH):
-            self._slot = self._duplicates.note(p, -1, until_ms)
+        if not self._is_unwrapped and (refusal or p[_CODE] == FETCH):
+            self._slot = self._duplicates.note(p, p[_MID] % self._duplicates.recent, until_ms)
         else:
             self._slot = self._duplicates.keep(p, self.now_ms, until_ms, self._pending)
         return self._slot >= 0
 
-    def _refusal(self, p, resource, is_group):
+    def _refusal(self, p, resource, asked):
         """The code with which the request is refused before a handler sees it, or 0; -1: by silence."""
+        if asked == _RENDER:
+            return 0 if resource else NOT_FOUND
         refused = p[_SEEN] & self._critical & ~_UNDERSTOOD
         if resource is not None and resource.state:
             refused &= ~_CONDITIONAL
@@ -1889,7 +2054,7 @@ class Engine:
             return NOT_FOUND
         if resource.is_secure and not self._is_unwrapped:
             return UNAUTHORIZED
-        if is_group and not resource.groups:
+        if asked == _ANSWER_TO_GROUP and not resource.groups:
             return -1
         if p[_CODE] > IPATCH or not resource.handlers[p[_CODE]] and not resource.handlers[0]:
             return METHOD_NOT_ALLOWED
@@ -1920,50 +2085,14 @@ class Engine:
 
     # -- answering
 
-    def _prepare(self, p, code):
-        """Empty the response and address it to the request `p`; returns its packet."""
-        r = self._response.packet
-        if r[_END]:
-            r[_DATA][:] = b""
-            r[_END] = r[_LAST] = 0
-        r[_CODE] = code
-        r[_MTYPE] = p[_MTYPE]
-        r[_TOKEN] = None
-        r[_PAYLOAD] = b""
-        r[_REMOTE] = p[_REMOTE]
-        return r
+    def _begin(self):
+        """Make ready to serve."""
+        serving = _serving(self)
+        next(serving)
+        self._serve = serving.send
 
-    def _refuse(self, p, code):
-        """An answer without a handler."""
-        self._prepare(p, code)
-        if code == SERVICE_UNAVAILABLE:
-            self._response.opt.max_age = _RETRY_S
-        return self._reply(p)
-
-    def _handle(self, p, resource):
-        """Have the request answered by an extension, by its handler or by the application; returns the reply."""
-        result = self._ask(p) if self.hooks else None
-        if result is None:
-            if resource is None:
-                return self._hand_over(p)
-            result = self._execute(p, resource)
-            if result is LATER and not self._promise(p):
-                return self._refuse(p, SERVICE_UNAVAILABLE)
-        if result is None or result is REPLY:
-            return self._reply(p)
-        if p[_MTYPE] == NON:
-            return None
-        reply = self.empty(ACK, p[_MID])
-        self._duplicates.remember(self._slot, reply)
-        return reply
-
-    def _hand_over(self, p):
-        """Give the request to the application; returns None."""
-        self.received = ReceptionRecord(self, _view(list(p)), p[_REMOTE], None, self._slot)
-
-    def _ask(self, p):
+    def _ask(self):
         """Offer the request to the extensions; returns what the first that took it made of it, or None."""
-        self._prepare(p, _PRESET[p[_CODE]])
         for hook in self.hooks["request"]:
             result = hook(self._request, self._response)
             if result is not None:
@@ -1971,10 +2100,13 @@ class Engine:
         return None
 
     def _promise(self, p):
-        """Note that the response is to follow; returns False if there is no room."""
+        """Note that the response is to follow; returns False if there is no room: the response is 5.03."""
         if len(self._pending) >= self._limits[2]:
+            _prepare(self._response.packet, p, SERVICE_UNAVAILABLE)
+            self._response.opt.max_age = _RETRY_S
             return False
         until_ms = self._duplicates.until_ms[self._slot]
+        self.wake(until_ms)
         self._pending.append((p[_REMOTE], _token(p), p[_MID], until_ms, self._request.opt.no_response or 0))
         return True
 
@@ -1986,29 +2118,21 @@ class Engine:
         p = self._request.packet
         _index(p, data)
         p[_REMOTE] = peer
+        return None if self._serve(_RENDER) is not None else self._response
+
+    def _call_if_expected(self, request, response):
+        """The handler of a request with If-Match or If-None-Match."""
+        p = request.packet
         resource = self._route(p)
-        if resource is None:
-            self._prepare(p, NOT_FOUND)
-        elif self._execute(p, resource) is not None:
-            return None
-        return self._response
+        if not self._is_as_expected(resource):
+            return PRECONDITION_FAILED
+        return (resource.handlers[p[_CODE]] or resource.handlers[0])(request, response)
 
-    def _execute(self, p, resource):
-        """Run the handler of the request packet `p`; returns LATER, NO_RESPONSE or None: the response is filled."""
-        r = self._prepare(p, _PRESET[p[_CODE]])
-        result = self._call(resource.handlers[p[_CODE]] or resource.handlers[0], p, resource)
-        if r[_PAYLOAD] and resource.formats and r[_CODE] < BAD_REQUEST:  # an error's payload is a text for people
-            self._label(p, r, resource)
-        return result
-
-    def _call(self, handler, p, resource):
-        """Call a handler, whatever it raises; returns LATER, NO_RESPONSE or None: the response is filled."""
-        self._is_in_handler = True
+    def _settle(self, p, resource, result):
+        """Fill the response by what a handler returned or raised; returns LATER, NO_RESPONSE or None."""
         try:
-            if p[_SEEN] & _CONDITIONAL and not self._is_as_expected(resource):
-                self._prepare(p, PRECONDITION_FAILED)
-                return None
-            result = handler(self._request, self._response)
+            if isinstance(result, BaseException):
+                raise result
             if result is LATER or result is NO_RESPONSE:
                 return result
             if result is not None:
@@ -2019,11 +2143,11 @@ class Engine:
             if code == CONTENT and (resource.state or p[_SEEN] & 1 << _ETAG):
                 self._validate(resource)
         except FormatError:
-            self._prepare(p, BAD_OPTION)
+            _prepare(self._response.packet, p, BAD_OPTION)
         except Exception as error:
             if self.log:
                 self.log("handler of %s" % resource.path, error)
-            self._prepare(p, INTERNAL_SERVER_ERROR)
+            _prepare(self._response.packet, p, INTERNAL_SERVER_ERROR)
         finally:
             self._is_in_handler = False
         return None
@@ -2046,16 +2170,6 @@ class Engine:
             self._response.payload = b""
             opt.content_format = None
 
-    def _label(self, p, r, resource):
-        """Give the response the Content-Format that Accept chose, or the resource's first, unless it has one."""
-        if not r[_END] and not p[_SEEN] & 1 << _ACCEPT:
-            r[_DATA][:] = resource.content_format
-            r[_END] = len(resource.content_format)
-            r[_LAST] = _CONTENT_FORMAT
-        elif _find(r, _CONTENT_FORMAT) < 0:
-            value = _uint_option(p, _ACCEPT) if p[_SEEN] & 1 << _ACCEPT else resource.formats[0]
-            _add(r, _CONTENT_FORMAT, _uint_bytes(value))
-
     def _take(self, result):
         """Put what a handler returned into the response."""
         response = self._response
@@ -2068,41 +2182,12 @@ class Engine:
         else:
             response.payload = result
 
-    def _reply(self, p):
-        """The response as a datagram: an ACK, or a NON to a NON; remembered in the request's slot."""
-        if self.hooks:
-            self.extend(self._request, self._response)
+    def _note_too_large(self, p):
+        """Make an error of a response that does not fit into a datagram."""
         r = self._response.packet
-        if p[_SEEN] & _HAS_NO_RESPONSE and _is_unwanted(p, r[_CODE]):
-            if p[_MTYPE] == NON:
-                return None
-            out = self.empty(ACK, p[_MID])
-        else:
-            if p[_START] + r[_END] + len(r[_PAYLOAD]) >= self.datagram_len:
-                if self.log:
-                    self.log("response too large", len(r[_PAYLOAD]))
-                self._prepare(p, INTERNAL_SERVER_ERROR)
-            out = self._assemble(p, r)
-        if p[_MTYPE] == CON and self._slot >= 0:
-            self._duplicates.remember(self._slot, out)
-        return out
-
-    def _assemble(self, p, r):
-        """Write the response to `p` that the packet `r` has into the kept buffer."""
-        out = self._out
-        out[:] = p[_DATA]  # the reply has the request's header and token but for type, code, in a NON message ID
-        out[1] = r[_CODE]
-        out[p[_START] :] = r[_DATA]
-        if r[_PAYLOAD]:
-            out.append(0xFF)
-            out += r[_PAYLOAD]
-        if p[_MTYPE] == CON:
-            out[0] |= ACK << 4
-        else:
-            mid = self.reply_mid()
-            out[2] = mid >> 8
-            out[3] = mid & 255
-        return out
+        if self.log:
+            self.log("response too large", len(r[_PAYLOAD]))
+        _prepare(r, p, INTERNAL_SERVER_ERROR)
 
     def reply_mid(self):
         """A message ID for a NON response."""
@@ -2471,6 +2556,14 @@ def _sleep_ms(ms):
         time.sleep_ms(ms)
 
 
+def _read(sock, room_len):
+    """What recvfrom returns: (datagram, address), or None if there is nothing."""
+    try:
+        return sock.recvfrom(room_len)
+    except OSError:  # nothing there after all, or an ICMP error of what was sent
+        return None
+
+
 class Endpoint(Engine):
     """A CoAP endpoint on a UDP socket, client and server: the Engine and what reads, writes and waits.
 
@@ -2601,13 +2694,13 @@ class Endpoint(Engine):
             self.acknowledge()
         if self._held:
             return self._held.pop(0)
+        self._left = _BURST
         if self._open and self._polled:
             self._receive_ready(0)  # read first: an ACK that waits in the socket saves a retransmission
             if self.received is not None:
                 return self.received
         begin_ms = now_ms = ticks_ms()
         wait_ms = _FAR_MS if timeout_ms is None else timeout_ms
-        self._left = _BURST
         while True:
             left = self._left
             self._turn(now_ms, wait_ms)
@@ -2617,7 +2710,9 @@ class Endpoint(Engine):
                 return None
             now_ms = ticks_ms()
             if timeout_ms is not None:
-                wait_ms = max(0, timeout_ms - ticks_diff(now_ms, begin_ms))
+                wait_ms = timeout_ms - ticks_diff(now_ms, begin_ms)
+                if wait_ms < 0:
+                    wait_ms = 0
 
     def _turn(self, now_ms, wait_ms):
         """Send what is due, wait until the next event at most, handle a datagram of each socket.
@@ -2639,11 +2734,15 @@ class Endpoint(Engine):
             _sleep_ms(wait_ms)
 
     def _receive_ready(self, wait_ms):
-        """Handle a datagram of each socket that can be read, at the latest after `wait_ms`."""
-        for ready in self._ready(wait_ms):
-            self._receive_from(ready[0])
-            if self.received is not None:
-                break
+        """Handle datagrams: wait for the first for `wait_ms`, stop at one for the application or after 16."""
+        left = None
+        while left != self._left:
+            left = self._left
+            for ready in self._ready(wait_ms):
+                self._receive_from(ready)
+                if self.received is not None or self._left <= 0:
+                    return
+            wait_ms = 0
 
     def _send_due(self, now_ms, wait_ms):
         """Send what is due; returns how long to wait for a datagram then, at most `wait_ms`."""
@@ -2653,7 +2752,7 @@ class Endpoint(Engine):
         exchanges = len(self._open) + len(self._queue)
         packed = self.due(now_ms)
         while packed is not None:
-            self._send_datagram(packed, self.peer)
+            self._send_datagram(packed)
             packed = self.due(now_ms)
         if len(self._open) + len(self._queue) < exchanges:
             return 0  # one has ended, and somebody may wait for that
@@ -2664,7 +2763,7 @@ class Endpoint(Engine):
         """Handle a datagram of each transport that cannot be polled; returns how long to wait then."""
         left = self._left
         for transport in self._asked:
-            self._receive_from(transport)
+            self._receive_from((transport,))
             if self.received is not None:
                 break
         return min(wait_ms, _ASK_MS) if self._left == left else 0
@@ -2673,9 +2772,10 @@ class Endpoint(Engine):
         """On CPython what ipoll is on MicroPython: tuples that begin with a socket that can be read."""
         return [(sock,) for sock in select.select(self._polled, (), (), wait_ms / 1000)[0]]
 
-    def _receive_from(self, sock):
-        """Read one datagram, if there is one, handle it and answer."""
-        got = self._read(sock)
+    def _receive_from(self, ready):
+        """Read one datagram of the socket ready[0], if there is one, handle it and answer."""
+        sock = ready[0]
+        got = _read(sock, self.datagram_len + 1)
         if got is None:
             return
         self._left -= 1
@@ -2688,27 +2788,20 @@ class Endpoint(Engine):
         else:
             reply = self.receive(got[0], got[1], ticks_ms())
         if reply is not None:
-            self._send_datagram(reply, got[1])
+            self.peer = got[1]
+            self._send_datagram(reply)
 
-    def _read(self, sock):
-        """What recvfrom returns: (datagram, address), or None if there is nothing."""
+    def _send_datagram(self, packed):
+        """Send to `peer`; an error is a lost packet, for which retransmission is there."""
         try:
-            return sock.recvfrom(self.datagram_len + 1)
-        except OSError:  # nothing there after all, or an ICMP error of what was sent
-            return None
-
-    def _send_datagram(self, packed, peer):
-        """Send; an error is a lost packet, for which retransmission is there."""
-        if self.socket is None:
-            return
-        try:
-            self.socket.sendto(packed, peer)
+            if self.socket is not None:
+                self.socket.sendto(packed, self.peer)
         except _SEND_ERRORS:
-            self._note_unsent(peer)
+            self._note_unsent()
 
-    def _note_unsent(self, peer):
+    def _note_unsent(self):
         if self.log:
-            self.log("not sent to", peer)
+            self.log("not sent to", self.peer)
 
     def _renew(self, sock):
         """Replace a socket that an empty datagram made deaf."""

@@ -247,7 +247,7 @@ class Observe:
         if observer.content_format == _UNKNOWN and code != coap.VALID:
             observer.content_format = content_format
         if code >> 5 == 2 and code != coap.VALID and content_format != observer.content_format:
-            self.engine._prepare(response.request.packet, coap.NOT_ACCEPTABLE)  # RFC 7641 section 4.2
+            coap._prepare(response.packet, response.request.packet, coap.NOT_ACCEPTABLE)  # RFC 7641 section 4.2
             code = coap.NOT_ACCEPTABLE
         if code >> 5 == 2:
             # 2**23 of them in 256 s are 32768 a second: more than any network takes from here
@@ -313,7 +313,7 @@ class Observe:
         if coap._packed_len(response.packet, token) > engine.datagram_len:
             if engine.log:
                 engine.log("notification too large", len(response.payload))
-            engine._prepare(response.request.packet, coap.INTERNAL_SERVER_ERROR)
+            coap._prepare(response.packet, response.request.packet, coap.INTERNAL_SERVER_ERROR)
             self._remove(observer)
         if observer.record is None and (is_con or observer.resource is None and self._has_room()):
             record = engine.enqueue(response.copy(), observer.peer, coap.CON, token, None)
