@@ -1,11 +1,8 @@
 """Measures codecs: messages per second of CPU time, over the corpus of tools/bench/representative.py."""
 
 import runpy
-import statistics
 
 from bench_process import PROGRAMS, cpython, json_of, micropython, node
-
-TURNS = 3
 
 
 def datagrams():
@@ -15,20 +12,16 @@ def datagrams():
 
 
 def measure(programs):
-    """Runs all programs in TURNS turns; returns {group: median of its turns}. programs: {group: command}."""
-    turns = [{group: json_of(command) for group, command in programs.items()} for _ in range(TURNS)]
-    return {
-        group: {name: statistics.median(turn[group][name] for turn in turns) for name in turns[0][group]}
-        for group in programs
-    }
+    """Runs all programs; returns {group: messages per second}. programs: {group: command}."""
+    return {group: json_of(command) for group, command in programs.items()}
 
 
 def main_programs():
-    """Returns the programs that the main ratios need."""
+    """Returns the programs that the main ratios need; each figure takes about a tenth of a second or two."""
     return {
-        "codec ours": micropython("codec.py", 2000),
-        "codec aiocoap": cpython("codec_aiocoap.py", 300),
-        "codec ours CPython": cpython("codec.py", 2000),
+        "codec ours": micropython("codec.py", 5000),
+        "codec aiocoap": cpython("codec_aiocoap.py", 1000),
+        "codec ours CPython": cpython("codec.py", 5000),
     }
 
 
@@ -40,7 +33,7 @@ def measure_main():
 def measure_all():
     """Returns {group: messages per second} of every codec."""
     others = {
-        "codec CoAPthon3": cpython("codec_coapthon.py", 300),
-        "codec coap-packet": node("codec_node.js", 10000, *datagrams()),
+        "codec CoAPthon3": cpython("codec_coapthon.py", 1000),
+        "codec coap-packet": node("codec_node.js", 20000, *datagrams()),
     }
     return measure(main_programs() | others)

@@ -12,6 +12,7 @@ from bench_memory import WASM
 from bench_process import PROGRAMS, cpython, json_of, library, micropython, program
 
 ROUNDS = 300
+KINDS = ("plain", "protected")
 COLUMNS = ("request_bytes", "response_bytes", "client_us", "server_us", "allocated")
 
 
@@ -26,25 +27,29 @@ def on_32_bits():
 
 
 def measure_all():
-    """Returns {where: {"plain": {...}, "protected": {...}, "context": bytes}}."""
+    """Returns {"oscore MicroPython plain": figures, "... protected": ..., "... context": ...}, and for the others.
+
+    On 32 bits nothing but the context, for there is no AES and no fine clock.
+    """
     found = {
-        "oscore MicroPython": json_of(micropython("oscore.py", ROUNDS, heap="2m")),
-        "oscore CPython": json_of(cpython("oscore.py", ROUNDS)),
-        "oscore 32 bits": on_32_bits(),
+        "MicroPython": json_of(micropython("oscore.py", ROUNDS, heap="2m")),
+        "CPython": json_of(cpython("oscore.py", ROUNDS)),
     }
-    return {where: figures for where, figures in found.items() if figures}
+    flat = {f"oscore {where} {kind}": figures[kind] for where, figures in found.items() for kind in KINDS}
+    flat["oscore MicroPython context"] = {"kept": found["MicroPython"]["context"]}
+    on_32 = on_32_bits()
+    return flat | {"oscore 32 bits context": {"kept": on_32["context"]}} if on_32 else flat
 
 
 def print_table(found):
     """Prints what measure_all found, a line for each interpreter and kind of exchange."""
     print("OSCORE, GET with a response of 6 bytes, no socket")
-    print("%-20s %-10s" % ("", "") + "".join([" %14s" % name for name in COLUMNS]))
-    for where, figures in found.items():
-        for kind in ("plain", "protected") if where != "oscore 32 bits" else ():
-            values = "".join([" %14s" % figures[kind][name] for name in COLUMNS])
-            print("%-20s %-10s%s" % (where[7:], kind, values))
-        if figures["context"]:
-            print("%-20s a context keeps %d bytes" % (where[7:], figures["context"]))
+    print("%-24s" % "" + "".join([" %14s" % name for name in COLUMNS]))
+    for group, figures in found.items():
+        if group.startswith("oscore ") and "kept" in figures:
+            print("%-24s keeps %d bytes" % (group[7:], figures["kept"]))
+        elif group.startswith("oscore "):
+            print("%-24s" % group[7:] + "".join([" %14.0f" % figures[name] for name in COLUMNS]))
 
 
 if __name__ == "__main__":

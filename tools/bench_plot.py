@@ -1,9 +1,8 @@
-"""Draws the measurements: servers, codecs, and how the cost of a request grows, as one SVG."""
+"""Draws the measurements: servers, codecs, clients, and how the cost of a request grows, as one SVG."""
 
 from bench_process import BenchError
 
 SERVERS = (
-    ("bare echo", "server echo"),
     ("this, MicroPython", "server ours"),
     ("this, CPython", "server ours CPython"),
     ("libcoap, C", "server libcoap"),
@@ -11,6 +10,7 @@ SERVERS = (
     ("aiocoap, CPython", "server aiocoap"),
     ("CoAPthon3, CPython", "server CoAPthon3"),
 )
+ECHO = ("bare echo, MicroPython", "server echo")
 CODECS = (
     ("this, MicroPython", "codec ours"),
     ("this, CPython", "codec ours CPython"),
@@ -18,13 +18,41 @@ CODECS = (
     ("aiocoap, CPython", "codec aiocoap"),
     ("CoAPthon3, CPython", "codec CoAPthon3"),
 )
+CLIENTS = (
+    ("this, MicroPython", "client ours"),
+    ("this, CPython", "client ours CPython"),
+    ("aiocoap, CPython", "client aiocoap"),
+)
+# What there is beside the request: its name, then how many of it there are in which group; the first is 1.0
 GROWTH = (
-    (1, "server ours 2 MB"),
-    (10, "server 10 resources"),
-    (100, "server 100 resources"),
-    (1000, "server 1000 resources"),
+    (
+        "resources",
+        (1, "server ours 2 MB"),
+        (10, "server 10 resources"),
+        (100, "server 100 resources"),
+        (1000, "server 1000 resources"),
+    ),
+    (
+        "observers",
+        (0, "server 0 observers"),
+        (1, "server 1 observer"),
+        (8, "server 8 observers"),
+        (64, "server 64 observers"),
+    ),
+    (
+        "open exchanges",
+        (0, "server ours"),
+        (1, "server 1 open exchange"),
+        (4, "server 4 open exchanges"),
+        (16, "server 16 open exchanges"),
+    ),
 )
 OURS, OTHERS = "#1f77b4", "#b0b0b0"
+SETTINGS = {
+    "svg.hashsalt": "coap",  # the same figures make the same file
+    "svg.fonttype": "none",  # text stays text: a quarter of the bytes
+    "font.size": 9,
+}
 
 
 def bars(axes, pairs, medians, field, title):
@@ -42,34 +70,40 @@ def bars(axes, pairs, medians, field, title):
 
 
 def growth(axes, medians):
-    """Draws the CPU time of a GET by the number of resources."""
-    points = [(count, medians[group]["cpu_us"]) for count, group in GROWTH if group in medians]
-    axes.plot(*zip(*points), marker="o", color=OURS)
-    axes.set_xscale("log")
-    axes.set_ylim(0, max(cpu_us for _, cpu_us in points) * 1.5)
-    axes.set_xticks([count for count, _ in points], [f"{count:,}" for count, _ in points])
+    """Draws the CPU time of a GET beside more and more of other things, as a multiple of that beside none."""
+    for (label, *groups), marker in zip(GROWTH, "os^"):
+        points = [(count, medians[group]["cpu_us"]) for count, group in groups if group in medians]
+        if points:
+            counts, took_us = zip(*points)
+            axes.plot(counts, [one_us / took_us[0] for one_us in took_us], marker=marker, label=label)
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set_xlim(left=-0.2)
+    axes.set_xticks([0, 1, 10, 100, 1000], ["0", "1", "10", "100", "1,000"])
     axes.minorticks_off()
-    axes.set_xlabel("resources")
-    axes.set_title("CPU per GET, microseconds (2 MB heap)", loc="left")
+    axes.set_ylim(0, 2)
+    axes.legend(frameon=False)
+    axes.set_xlabel("how many there are")
+    axes.set_title("server: CPU per GET beside others", loc="left")
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def draw(medians, path):
+def draw(medians, path, caption):
     """Writes the SVG. medians: {group: {name: median}}. Raises BenchError without matplotlib."""
     try:
         import matplotlib
     except ImportError:
         raise BenchError("matplotlib is missing: make venv") from None
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "coap"  # the same figures make the same file
-    matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text: a quarter of the bytes
+    matplotlib.rcParams |= SETTINGS
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(3, 2, figsize=(12, 10.5), layout="constrained")
-    bars(axes[0][0], SERVERS, medians, "rps_w16", "GET per second, 16 outstanding")
-    bars(axes[0][1], SERVERS, medians, "cpu_us", "CPU of the server per GET, microseconds")
+    figure, axes = pyplot.subplots(3, 2, figsize=(10, 8), layout="constrained")
+    bars(axes[0][0], SERVERS, medians, "rps_w16", "server: GET per second, 16 outstanding")
+    bars(axes[0][1], (ECHO, *SERVERS), medians, "cpu_us", "server: CPU per GET, microseconds")
     bars(axes[1][0], CODECS, medians, "index", "messages decoded per second of CPU")
     bars(axes[1][1], CODECS, medians, "write", "messages encoded per second of CPU")
-    bars(axes[2][0], SERVERS, medians, "latency_us", "median latency, microseconds, 1 outstanding")
+    bars(axes[2][0], CLIENTS, medians, "rps", "client: GET per second, one after the other")
     growth(axes[2][1], medians)
+    figure.supxlabel(caption, fontsize="small", color="#606060")
     figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)

@@ -103,7 +103,7 @@ def request(mid, path=("temp",)):
 
 def server(endpoint):
     """Registers /temp, a constant, and /text, formatted in each call."""
-    temp = endpoint.resource("temp", ct=coap.TEXT)
+    temp = endpoint.resource("temp", ct=coap.TEXT, obs=True)
     text = endpoint.resource("text", ct=coap.TEXT)
 
     @temp.get
@@ -121,6 +121,36 @@ def per_server_exchange(path=("temp",)):
     """Bytes per GET, from recvfrom to sendto without both, for a handler that answers with a constant."""
     endpoint = server(Endpoint(sock=Requests([request(mid, path) for mid in range(ROUNDS + 1)]), random=zeros))
     return each(endpoint.process, 0)
+
+
+def per_server_exchange_beside(resources=0, open_exchanges=0, observers=0):
+    """The same beside that many other resources, exchanges of the server's own that are open, and observers."""
+    registrations = [observation(30000 + number) for number in range(observers)]
+    asked = [request(mid) for mid in range(ROUNDS + 1)]
+    room = {"transmissions": open_exchanges + 1, "queued": open_exchanges + 1}
+    endpoint = Endpoint(sock=Requests(registrations + asked), random=zeros, **room)
+    if observers:
+        import coap_observe
+
+        coap_observe.attach(endpoint, observers=observers, per_host=observers)
+    for number in range(resources):
+        endpoint.resource("other/%d" % number)
+        gc.collect()
+    for number in range(open_exchanges):
+        coap.Engine.send(endpoint, coap.Message(coap.GET), ("192.0.2.%d" % number, 5683))
+    server(endpoint)
+    while endpoint.socket.at < observers:
+        endpoint.process(0)
+    if observers and len(endpoint.observing._observers) != observers:
+        raise ValueError("not all observers were registered")
+    return each(endpoint.process, 0)
+
+
+def observation(mid):
+    """A GET of /temp that registers an observer."""
+    message = coap.Message(coap.GET, mtype=coap.CON, mid=mid, token=mid.to_bytes(2, "big"), uri_path=("temp",))
+    message.opt.observe = 0
+    return message.encode()
 
 
 def per_duplicate():
@@ -218,6 +248,9 @@ figures = {
     "retransmission": per_retransmission(),
     "client_prepared": per_client_exchange(prepared()),
     "client_uri": per_client_exchange(from_uri),
+    "server_1000_resources": per_server_exchange_beside(resources=1000),
+    "server_16_open": per_server_exchange_beside(open_exchanges=16),
+    "server_64_observers": per_server_exchange_beside(observers=64),
 }
 if socket:
     figures["recvfrom"] = per_recvfrom()

@@ -1,7 +1,10 @@
-"""Serves a text of 5 bytes at /temp with our library: serve.py PORT [RESOURCES [OPEN]]; CPython and MicroPython.
+"""Serves a text of 5 bytes at /temp with our library; CPython and MicroPython.
 
-RESOURCES is how many there are beside /temp, which is the last of them. OPEN is how many requests of its own, to an
-address that does not answer, the server has open for a minute and a half.
+    serve.py PORT [RESOURCES [OPEN [OBSERVERS]]]
+
+RESOURCES is how many there are beside /temp, which is the last of them. OPEN is how many requests of its own, to
+addresses that do not answer, the server has open for a minute and a half. OBSERVERS is for how many there is room;
+without it coap_observe is not attached.
 """
 
 import gc
@@ -9,8 +12,12 @@ import sys
 
 import coap
 
-port, resources, open_exchanges = [int(word) for word in sys.argv[1:] + ["0", "0"]][:3]
-endpoint = coap.Endpoint(port=port, host="127.0.0.1")
+port, resources, open_exchanges, observers = [int(word) for word in sys.argv[1:] + ["0"] * 3][:4]
+endpoint = coap.Endpoint(port=port, host="127.0.0.1", transmissions=max(4, open_exchanges))
+if observers:
+    import coap_observe
+
+    coap_observe.attach(endpoint, observers=observers, per_host=observers)
 for number in range(resources):
     endpoint.resource("other/%d" % number)
     if number % 10 == 0:
@@ -18,7 +25,8 @@ for number in range(resources):
 for number in range(open_exchanges):
     silent = "127.0.0.%d" % (2 + number)
     endpoint.send(coap.Message(coap.GET, transport_tuning=coap.Tuning(ack_timeout_ms=90000)), silent)
-temperature = endpoint.resource("temp", ct=coap.TEXT)
+    endpoint.process(0)  # sends it, and makes room in the queue
+temperature = endpoint.resource("temp", ct=coap.TEXT, obs=bool(observers))
 
 
 @temperature.get
