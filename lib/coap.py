@@ -1837,6 +1837,7 @@ class Engine:
         self.resources = []
         self.hooks = {}  # of the extensions, by name: lists in the order of their ranks
         self.sends_blocks = False  # whether an extension does
+        self.is_secure = False  # whether the transport protects all that comes and goes
         self._extensions = []
         self._critical = _CRITICAL  # critical options that no extension understands
         self._is_in_handler = False
@@ -1905,7 +1906,8 @@ class Engine:
         ct      Content-Format of the payloads, or a tuple of several, from which Accept chooses
         takes   Content-Format of the requests' payloads, or a tuple; another is refused with 4.15; None: any
         groups  whether requests to a group are answered
-        secure  whether requests are answered only if an extension unwrapped them (coap_oscore), else with 4.01
+        secure  whether requests are answered only if the transport is secure (coap_dtls) or an extension unwrapped
+                them (coap_oscore), else with 4.01
         `ct` and `attributes` (rt="temperature", if_="sensor", sz=12, title="...", obs=True, ...) are listed in
         /.well-known/core, unless the last segment varies.
         """
@@ -1924,7 +1926,7 @@ class Engine:
         raw = bytes(p[_DATA][start:])
         if ct is not None:
             attributes["ct"] = ct
-        if secure:
+        if secure and not self.is_secure:
             attributes["osc"] = True  # RFC 8613 section 9
         resource = Resource(raw, p[_FIRST_LEN], ct, takes, groups, None if is_prefix else _link(segments, attributes))
         resource.is_observable = attributes.get("obs", False)
@@ -2052,7 +2054,7 @@ class Engine:
             return 0
         if resource is None:
             return NOT_FOUND
-        if resource.is_secure and not self._is_unwrapped:
+        if resource.is_secure and not self._is_unwrapped and not self.is_secure:
             return UNAUTHORIZED
         if asked == _ANSWER_TO_GROUP and not resource.groups:
             return -1
@@ -2573,7 +2575,8 @@ class Endpoint(Engine):
       host    address to bind, a number: "0.0.0.0" for all (an empty one receives nothing on a Pico W)
       family  socket.AF_INET or AF_INET6; default: as `host`
       sock    a bound socket or a transport to use instead: sendto(data, peer), and recvfrom(n), which returns
-              (bytes, peer) or None and never blocks
+              (bytes, peer) or None and never blocks. If it has attach(endpoint), that is called; if its is_secure is
+              true, all is coaps, as with coap_dtls
 
     The tables have a fixed size; each is an argument. With these sizes an endpoint takes 5.5 KB on a 32 bit board;
     a slot's price is in bytes there (make size), that of an address some 60 more where one is held:
@@ -2621,7 +2624,12 @@ class Endpoint(Engine):
                 self._bound_to = self._look_up(host, port)
             sock = self._open_socket()
         self.socket = sock
+        if getattr(sock, "is_secure", False):
+            self.is_secure = True
+            self._request.packet[_SCHEME] = "coaps"
         self.register_socket(sock)
+        if hasattr(sock, "attach"):
+            sock.attach(self)
 
     def _open_socket(self):
         sock = socket.socket(self._family, socket.SOCK_DGRAM)
@@ -2646,7 +2654,7 @@ class Endpoint(Engine):
         address = self._names.get(remote)
         if address is None:
             host, port = _split_authority(remote)
-            address = self._look_up(host.strip("[]"), port or 5683)
+            address = self._look_up(host.strip("[]"), port or (5684 if self.is_secure else 5683))
             if len(self._names) >= _HELD:
                 self._names.clear()
             self._names[remote] = address
@@ -2663,6 +2671,8 @@ class Endpoint(Engine):
 
     def register_socket(self, sock, is_group=False):
         """Receive from `sock` too, to which groups send if `is_group`; answers leave from `socket`."""
+        if getattr(sock, "is_secure", False) != self.is_secure:
+            raise ValueError("coap and coaps do not mix; make an endpoint for each")
         if is_group:
             self._groups[sock] = None
         if _ON_CPYTHON:
@@ -2676,8 +2686,9 @@ class Endpoint(Engine):
 
     def send(self, message, remote=None, timeout_ms=None):
         """Queue `message` for `remote`, "host[:port]" or an address; see Engine.send. process() sends it."""
-        if message.packet[_SCHEME] == "coaps" and not getattr(self.socket, "is_secure", False):
-            raise ValueError("coaps needs a transport with DTLS")
+        scheme = message.packet[_SCHEME]
+        if scheme and (scheme == "coaps") != self.is_secure:
+            raise ValueError("this endpoint speaks coaps" if self.is_secure else "coaps needs a transport with DTLS")
         return super().send(message, self.resolve(message.remote if remote is None else remote), timeout_ms)
 
     def process(self, timeout_ms=None):
@@ -2739,7 +2750,7 @@ class Endpoint(Engine):
         while left != self._left:
             left = self._left
             for ready in self._ready(wait_ms):
-                self._receive_from(ready)
+                self._receive_from(ready[0])
                 if self.received is not None or self._left <= 0:
                     return
             wait_ms = 0
@@ -2763,7 +2774,7 @@ class Endpoint(Engine):
         """Handle a datagram of each transport that cannot be polled; returns how long to wait then."""
         left = self._left
         for transport in self._asked:
-            self._receive_from((transport,))
+            self._receive_from(transport)
             if self.received is not None:
                 break
         return min(wait_ms, _ASK_MS) if self._left == left else 0
@@ -2772,9 +2783,8 @@ class Endpoint(Engine):
         """On CPython what ipoll is on MicroPython: tuples that begin with a socket that can be read."""
         return [(sock,) for sock in select.select(self._polled, (), (), wait_ms / 1000)[0]]
 
-    def _receive_from(self, ready):
-        """Read one datagram of the socket ready[0], if there is one, handle it and answer."""
-        sock = ready[0]
+    def _receive_from(self, sock):
+        """Read one datagram, if there is one, handle it and answer."""
         got = _read(sock, self.datagram_len + 1)
         if got is None:
             return

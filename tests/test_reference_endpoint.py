@@ -496,7 +496,7 @@ def test_request_uri_when_coaps_and_the_transport_is_not_secure_then_value_error
     """aiocoap Remote.scheme: nothing goes out in the clear; a transport with DTLS says is_secure."""
     endpoint, transport = endpoint_with()
     check.raises(ValueError, endpoint.send, Message(GET, uri="coaps://h/t"), PEER, contains="coaps")
-    transport.is_secure = True
+    endpoint.is_secure = True
     endpoint.send(Message(GET, uri="coaps://h/t"), PEER)
 
 
