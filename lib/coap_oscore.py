@@ -9,9 +9,10 @@
 `oscore.json` is written by a person, see coap_oscore_keys. `oscore.seq` keeps our sequence numbers over restarts; it is
 made once, with new keys: `coap_oscore_keys.create(coap_oscore.FileStore("oscore.seq"))`.
 
-Requests to a context's `server` leave protected, all others as they are. Resources answer protected requests
-protected. A client of servers that may restart attaches coap_echo as well: after a restart a server asks who is there
-before it accepts anything (Appendix B.1.2).
+Requests to a context's `server` leave protected, all others as they are, unless attach(secure=True): then they do not
+leave. `server` is looked up once: where a name may lead elsewhere one day, give secure=True. Resources answer protected
+requests protected. A client of servers that may restart attaches coap_echo as well: after a restart a server asks who
+is there before it accepts anything (Appendix B.1.2).
 
 AES-CCM-16-64-128 and HKDF-SHA-256. AES comes from `cryptolib`, on CPython from the package `cryptography`, else
 from coap_aes. Not here: outer block-wise transfers that a proxy makes, Appendix B.2, Group OSCORE.
@@ -83,7 +84,10 @@ _CHALLENGED = (coap.UNAUTHORIZED, b"")
 
 
 class Unprotected(coap.Error):
-    """The answer to a protected request was not protected: an error of the server's OSCORE, or a forgery."""
+    """The answer to a protected request was not protected: an error of the server's OSCORE, or a forgery.
+
+    It is there as record.unprotected, a Message.
+    """
 
 
 class Exhausted(coap.Full):
@@ -462,17 +466,19 @@ class Oscore:
     def add(self, context, is_new=False):
         """Use `context`, too; is_new: its keys are fresh, nothing was ever received with them. Returns it.
 
-        Raises ValueError if there is one with the same keys, OSError if its server's name is not known.
+        Raises ValueError if there is one with the same keys or for a group, OSError if its server's name is not known.
         """
         for other in self.contexts:
             keys = (other.sender_key, other.recipient_key)
             if context.sender_key in keys or context.recipient_key in keys:
-                raise ValueError("a context with these keys is there already")
+                raise ValueError("a context with these keys is there already: each needs a secret of its own")
         if context.server is not None:
             resolve = getattr(self.engine, "resolve", None)
             address = resolve(context.server) if resolve else context.server
             if address in self._servers:
                 raise ValueError("a context for this server is there already")
+            if coap.is_multicast(address):  # its members would answer with the same key and nonce
+                raise ValueError("a context is for one server, and %s is a group" % (context.server,))
             self._servers[address] = context
         if is_new or self.sequence.is_new:
             context.highest = -1
@@ -480,7 +486,10 @@ class Oscore:
         return context
 
     def context_of(self, request):
-        """The Context with which `request`, which a handler is given, was protected; None: it was not."""
+        """The Context with which `request`, which a handler is given, was protected; None: it was not.
+
+        It is there as endpoint.context_of, too.
+        """
         exchange = self._exchange_of(request.packet)
         return exchange and exchange.context
 
@@ -496,9 +505,14 @@ class Oscore:
         elif p[_SEEN] & _HAS_OSCORE:
             p[_SEEN] &= ~_HAS_NO_RESPONSE  # the outer one is ignored, section 4.1.3.6
             self._refused = self._unwrap(p)
+        elif self._needs_all:
+            self._refused = _UNPROTECTED
         else:
-            self._refused = _UNPROTECTED if self._needs_all else None
-        return self._refused and self._refused[0]
+            self._refused = _TOKEN_IN_USE if self._is_taken(p, None) else None
+        if self._refused:
+            p[_SEEN] &= ~_HAS_OBSERVE  # it is not to end an observation with its token
+            return self._refused[0]
+        return None
 
     def _unwrap(self, p):
         """Decrypt the request `p`; returns None, or why it is refused."""
@@ -521,6 +535,8 @@ class Oscore:
         number = int.from_bytes(piv, "big")
         if context.is_replay(number):
             return _REPLAYED
+        if self._is_taken(p, context):
+            return _TOKEN_IN_USE
         received = p[_DATA]
         exchange = Exchange(context, _aad(context.recipient_id, piv), context.recipient_nonce(number))
         refused = _decrypt(p, context, exchange.aad, exchange.nonce, 1, 31)
@@ -575,6 +591,18 @@ class Oscore:
             return observing is None or observing.holds(exchange.remote, exchange.token)
         return self._is_promised(exchange.remote, exchange.token)
 
+    def _is_taken(self, p, context):
+        """Whether the request `p` has the token of an observation of another context than its own, None: it has none.
+
+        Tokens are not protected: what answers `p` would be encrypted as what was asked for by the other.
+        """
+        for exchange in list(self._exchanges):
+            if exchange.context is not context and exchange.remote == p[_REMOTE] and exchange.token == coap._token(p):
+                if self._is_live(exchange):
+                    return True
+                self._exchanges.remove(exchange)
+        return False
+
     def _is_promised(self, remote, token):
         """Whether a response is to follow to the request of this token, bytes."""
         for entry in self.engine._pending:
@@ -604,20 +632,35 @@ class Oscore:
     def response(self, request, response):
         """Hook: encrypt a response to a protected request (section 8.3)."""
         r = response.packet
-        if request is None:
-            exchange = self._exchange_for(r)
-        else:
-            exchange = self._exchange_of(request.packet)
-            if exchange is not None:
-                if coap._is_unwanted(request.packet, r[_CODE]):
-                    return  # it will not leave; what is inside decides, not the outer code
-                request.packet[_SEEN] &= ~_HAS_NO_RESPONSE
-            elif self._refused and self._refused[0] == r[_CODE]:
-                response.opt.max_age = 0
-                response.payload = self._refused[1]
-                self._refused = None
-        if exchange is not None:
-            self._protect(exchange, r)
+        exchange = self._exchange_for(r) if request is None else self._exchange_of(request.packet)
+        if exchange is None:
+            if request is not None:
+                self._leave_open(request.packet, response)
+            return
+        if request is not None:
+            if not coap._is_unwanted(request.packet, r[_CODE]):
+                request.packet[_SEEN] &= ~_HAS_NO_RESPONSE  # what is inside decides, not the outer code
+            elif not exchange.is_observed and coap._find(r, _OBSERVE) < 0:  # it will not leave
+                _replace(r, coap.Message(r[_CODE]).packet)
+                self._note_answered(exchange, False)
+                return
+        self._protect(exchange, r)
+
+    def _leave_open(self, p, response):
+        """Say why the request `p` was refused; else nothing of a secure resource leaves in the clear."""
+        r = response.packet
+        if self._refused and self._refused[0] == r[_CODE]:
+            response.opt.max_age = 0
+            response.payload = self._refused[1]
+            self._refused = None
+        elif p[_SEEN] & _HAS_OBSERVE and r[_CODE] < coap.BAD_REQUEST and self._is_secure(p):
+            self._log("response not protected", "its exchange is forgotten")
+            _replace(r, coap.Message(coap.INTERNAL_SERVER_ERROR).packet)
+
+    def _is_secure(self, p):
+        """Whether what the resource of the request `p` says must not leave in the clear."""
+        resource = self.engine._route(p)
+        return resource is not None and resource.is_secure
 
     def _protect(self, exchange, r):
         """Encrypt the response packet `r`; if that cannot be, an empty 5.00 takes its place."""
@@ -669,6 +712,8 @@ class Oscore:
         """
         context = self._servers.get(record.remote)
         if context is None:
+            if self._needs_all:
+                raise ValueError("no context has this server, and all is to be protected")
             return None
         is_observed = coap._find(message.packet, _OBSERVE) >= 0
         outer = coap.Message(coap.FETCH if is_observed else coap.POST)
@@ -703,6 +748,7 @@ class Oscore:
         """A response that is protected or not, but its request is the other: ends the exchange, not an observation."""
         if record.state == _PARKED:
             return
+        record.unprotected = message
         if exchange is None:
             self.engine.end(record, coap.Rejected)
         elif message.code >= coap.BAD_REQUEST and record.on_end is None:
@@ -748,8 +794,8 @@ def attach(engine, contexts, store, secure=False, observations=12, step=64):
 
     contexts      a list of Contexts, or the path of a file that coap_oscore_keys.load reads
     store         a Store, or the path of a FileStore, that coap_oscore_keys.create has begun once
-    secure        whether all requests must be protected, for discovery, too; else those for resources that say
-                  secure=True
+    secure        whether all requests must be protected, those received, for discovery, too, and those sent: what goes
+                  to an address that no context has is a ValueError. Otherwise those for resources that say secure=True
     observations  observations and promised responses (LATER) of protected requests at a time; 150 bytes each. One more
                   is answered without being observed
     step          numbers that one write of the store reserves; only requests, notifications and the first responses
@@ -768,6 +814,7 @@ def attach(engine, contexts, store, secure=False, observations=12, step=64):
     for context in contexts:
         oscore.add(context)
     engine.attach(oscore)
+    engine.context_of = oscore.context_of  # coap_block asks: a body's blocks are all of one context
     if "wrap" not in engine.hooks:
         raise ValueError("this coap.py is too old for coap_oscore")
     return oscore

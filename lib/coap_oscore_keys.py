@@ -88,8 +88,11 @@ def load(path):
     import io
     import json
 
-    with open(path) as file:
-        text = file.read()
+    try:
+        with open(path) as file:
+            text = file.read()
+    except UnicodeError:
+        raise ValueError("%s line 1: this is not text" % path) from None
     stream = io.StringIO(text)
     try:
         entries = json.load(stream)

@@ -13,6 +13,9 @@
 Where coap_observe.py is there, too, temperature and LED can be observed. All answers fit into a datagram, so blocks
 are not used: /info changes from one to the next, and could not be put together from several.
 
+With OSCORE set, below, only requests that are protected with a key of that file are answered (RFC 8613), all others
+with 4.01: reading, switching and discovery alike; see oscore_setup.py.
+
 A board is an object with
 
     name             what it is, for people
@@ -37,9 +40,15 @@ try:
 except ImportError:  # was not copied
     coap_observe = None
 
+OSCORE = None  # or "oscore.json": the file with the keys, see oscore_example.json; its numbers are kept beside it
+
 _LOOK_MS = 5000  # between looks at whether the temperature has changed, if it can be observed
 _PAUSE_S = 10  # before a restart: time for Ctrl-C, and a network is not asked in vain too often
 _SWITCH = {b"1": True, b"on": True, b"0": False, b"off": False}
+
+
+class SetupError(Exception):
+    """The server cannot start before a person has done something; the text is a sentence that says what."""
 
 
 class Uptime:
@@ -119,16 +128,30 @@ def build(board, endpoint):
         return json.dumps(describe(board))
 
 
-def run(board, port=5683, host="0.0.0.0"):
+def _protect(endpoint, oscore):
+    """Have `endpoint` answer only what is protected with keys of the file `oscore`; raises SetupError."""
+    try:
+        import oscore_setup
+    except ImportError:
+        raise SetupError("OSCORE is set, and oscore_setup or coap_oscore is missing: copy them to the board")
+    oscore_setup.protect(endpoint, oscore)
+
+
+def run(board, port=5683, host="0.0.0.0", oscore=None):
     """Serve `board`, which is connected, on UDP `port` of the address `host` ("0.0.0.0": all); does not return.
 
-    Raises OSError if the port is taken, the address is none of this machine's, or board.poll() gives the network up.
+    oscore: a file of keys in the place of OSCORE. Raises SetupError, for that; OSError if the port is taken, the
+    address is none of this machine's, or board.poll() gives the network up.
     """
+    oscore = oscore or OSCORE
     with coap.Endpoint(port, host) as endpoint:
         endpoint.log = print  # a handler that raised, a datagram that could not be sent
+        if oscore:
+            _protect(endpoint, oscore)
         build(board, endpoint)
         shown = board.address() if host == "0.0.0.0" else host
-        print("serving coap://%s:%d/ on %s, %s" % (shown, port, board.name, _interpreter()))
+        about = (shown, port, board.name, _interpreter(), ", by OSCORE only" if oscore else "")
+        print("serving coap://%s:%d/ on %s, %s%s" % about)
         text = None
         while True:
             wait_ms = board.poll()
@@ -141,13 +164,13 @@ def run(board, port=5683, host="0.0.0.0"):
             _uptime.seconds()
 
 
-def _report(fault, has_served):
-    """Print what ended the server: with the traceback, unless it is a sentence of connect()."""
+def _report(fault, is_sentence):
+    """Print what ended the server: with the traceback, unless it is a sentence."""
     try:
-        if has_served:
-            sys.print_exception(fault)
-        else:
+        if is_sentence:
             print(fault)
+        else:
+            sys.print_exception(fault)
     except MemoryError:  # what ended the server may be just that
         pass
 
@@ -159,8 +182,11 @@ def _connect_and_run(board, port):
         board.connect()
         has_served = True
         run(board, port)
+    except SetupError as fault:
+        _report(fault, True)
+        return False
     except Exception as fault:
-        _report(fault, has_served)
+        _report(fault, not has_served)
         return has_served or not isinstance(fault, ValueError)
 
 
@@ -168,7 +194,8 @@ def start(board, restart, port=5683):
     """Connect `board` and serve it on UDP `port`, for good.
 
     What ends that is printed, and after a pause `restart()` is called: a reset also mends a heap in pieces and a radio
-    that hangs. Returns, to the prompt of a board, at Ctrl-C and when a restart cannot help: WiFi is not set up.
+    that hangs. Returns, to the prompt of a board, at Ctrl-C and when a restart cannot help: WiFi or OSCORE are not set
+    up.
     """
     try:
         if _connect_and_run(board, port):

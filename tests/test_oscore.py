@@ -10,30 +10,12 @@ import coap_oscore_keys
 import coap_oscore_rtc
 import fake
 from check import eq, raises
+from oscore_pair import SECRET, Memory
 
-SECRET = bytes(range(1, 17))
 SALT = unhexlify("9e7ca92223786340")
 ID_CONTEXT = unhexlify("37cbf3210017a2d3")
 CLIENT = ("192.0.2.9", 40000)
 SERVER = ("192.0.2.1", 5683)
-
-
-class Memory:
-    """A store that forgets nothing, and counts what is saved."""
-
-    def __init__(self, number=0):
-        self.number = number
-        self.saves = 0
-        self.fails = False
-
-    def load(self):
-        return self.number
-
-    def save(self, number):
-        if self.fails:
-            raise OSError("flash full")
-        self.saves += 1
-        self.number = number
 
 
 def context_1(is_client=True, server=None):
@@ -275,8 +257,8 @@ GOOD = """[
 
 def loaded(text):
     """What load() makes of a file with this content."""
-    with open(FILE, "w") as file:
-        file.write(text)
+    with open(FILE, "wb") as file:
+        file.write(text if isinstance(text, bytes) else text.encode())
     try:
         return coap_oscore_keys.load(FILE)
     finally:
@@ -317,6 +299,13 @@ def test_file_when_wrong_then_the_line_is_named():
         if line > 2:
             eq(error.startswith("%s line %d: " % (FILE, line)), True, error)
         eq("0102030405060708090a" in error or "9e7ca9" in error, False, error)
+
+
+def test_file_when_it_is_no_text_then_said():
+    """load(): a file of another kind, as one of keys in binary."""
+    for data in (b"[\xff\xfe", b"\x80" * 32, b"[{\n\xe4"):
+        error = str(raises(ValueError, loaded, data))
+        eq(error.startswith(FILE + " line ") and "this is not" in error, True, error)
 
 
 def test_secret_when_too_short_then_the_line_is_named():

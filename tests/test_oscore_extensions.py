@@ -8,7 +8,7 @@ import coap_oscore
 import coap_oscore_keys
 import fake
 from check import Skip, eq
-from test_oscore import SECRET, Memory
+from oscore_pair import SECRET, Memory
 
 CLIENT = "client"
 SERVER = "server"
@@ -175,3 +175,36 @@ def test_error_that_ends_an_observation_when_protected_then_inside():
     eq(heard, [b"one", b"gone"])
     eq((observation.is_done(), pair.at_server._exchanges), (True, []))
     pair.must_be_protected()
+
+
+
+
+def test_blocks_of_two_contexts_when_from_one_address_then_not_put_together():
+    """RFC 9175 section 3.2: behind a proxy, or with a forged address; nobody adds to a body of another."""
+    server = fake.engine()
+    theirs = [coap_oscore_keys.context(SECRET, b"s", b"a")]
+    theirs.append(coap_oscore_keys.context(SECRET, b"s", b"b", id_context=b"1"))
+    at_server = coap_oscore.attach(server, theirs, Memory())
+    coap_block.attach(server)
+    bodies = []
+    resource = server.resource("settings", secure=True)
+    resource.put(lambda request, response: bodies.append((at_server.context_of(request), request.payload)))
+
+    def put(name, id_context, block1, payload):
+        client = clients.setdefault(name, fake.engine())
+        if not client.hooks:
+            ours = coap_oscore_keys.context(SECRET, name, b"s", id_context=id_context, server=SERVER)
+            coap_oscore.attach(client, [ours], Memory())
+        message = coap.Message(coap.PUT, uri_path=("settings",), mtype=coap.NON, block1=block1, payload=payload)
+        record = client.send(message, SERVER)
+        datagram = fake.due(client, 0)[-1]
+        record.cancel()
+        mids.append(0)
+        server.receive(datagram[:2] + bytes((0, len(mids))) + datagram[4:], "proxy", 0)
+
+    clients, mids = {}, []
+    put(b"b", b"1", 8, b"B" * 16)
+    put(b"a", None, 16, b"A" * 16)
+    eq(bodies, [])
+    put(b"b", b"1", 16, b"b" * 16)
+    eq(bodies, [(theirs[1], b"B" * 16 + b"b" * 16)])

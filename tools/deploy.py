@@ -1,6 +1,6 @@
 """Puts the library and an application on a board: make deploy PORT=/dev/ttyACM0 P=rp2 [WITH="coap_observe"]
 
-    python tools/deploy.py [PORT] [--platform esp32|rp2|unix] [--with "MODULE..."] [--wait-s SECONDS]
+    python tools/deploy.py [PORT] [--platform esp32|rp2|unix] [--with "MODULE..."] [--new-keys] [--wait-s SECONDS]
 
 The library goes to /lib as .mpy, the application of ports/ to / with main.py as source. Each file is written under
 a temporary name and its sha256 compared; then all are renamed in one go, main.py last, and whatever of the same
@@ -8,10 +8,15 @@ modules would be imported instead is removed. Up to that moment the board keeps 
 already is not written again. Modules of lib/ that the board has already are renewed too, so that versions do not
 mix. Then the board is reset, and the address it serves is printed.
 
+Where OSCORE is set in ports/sensor_server.py, the modules for that go, too, and the file of keys from ports/esp32 or
+wherever P= says, if it is there; else the board must have one. --new-keys begins the sequence numbers on the board:
+once, for keys that were never used.
+
 Without PORT it lists what is connected. The exit code is 1, with one sentence, when something is wrong.
 """
 
 import argparse
+import ast
 import contextlib
 import hashlib
 import signal
@@ -25,6 +30,7 @@ from device import BoardFull, Device, DeviceError, MpyCross, describe_ports
 ROOT = Path(__file__).resolve().parent.parent
 NEW = ".new"  # nothing imports such a file
 SERVING = r"serving (coaps?://\S+)[^\n]*\n"
+OSCORE_MODULES = ["coap_oscore", "coap_oscore_keys"]
 PLATFORMS = {"esp32": "esp32", "rp2": "rp2", "unix": "linux"}  # by sys.platform of the board
 NOT_COPIED = {"manifest"}
 SECRETS = "wifi_secrets"  # what the network asks for; git ignores it, and people may write it on the board itself
@@ -73,6 +79,20 @@ def application_sources(platform):
     return [ROOT / "ports/sensor_server.py"] + sorted(found, key=lambda path: path.stem == "main")
 
 
+def oscore_file():
+    """Returns the name of the file of keys that OSCORE in ports/sensor_server.py names, None if it is off.
+
+    Raises DeviceError for what is no such name.
+    """
+    name = None
+    for node in ast.parse((ROOT / "ports/sensor_server.py").read_text()).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "OSCORE":
+            name = getattr(node.value, "value", "")
+    if name is not None and (not isinstance(name, str) or not name.endswith(".json") or "/" in name):
+        raise DeviceError('OSCORE in ports/sensor_server.py is None or the name of a file of keys, as in "oscore.json"')
+    return name
+
+
 def is_for_board(path):
     """Whether a file of ports/ belongs on the board: neither an example nor secrets that nobody has written yet."""
     return not path.stem.endswith("_example") and not (path.stem == SECRETS and not path.read_bytes().strip())
@@ -86,15 +106,21 @@ def is_source(path):
 def build(about, compiler, platform, chosen):
     """Returns the Files for a board, main.py last; raises DeviceError."""
     files = []
-    for name in library_modules(chosen):
+    keys = oscore_file()
+    for name in library_modules(chosen + (OSCORE_MODULES if keys else [])):
         data = compiler.compile((ROOT / f"lib/{name}.py").read_bytes(), f"{name}.py", 3, about.architecture)
         files.append(File(f"{name}.mpy", True, data))
-    for path in application_sources(platform):
+    sources = application_sources(platform)
+    if keys:
+        sources.insert(0, ROOT / "ports/oscore_setup.py")
+    for path in sources:
         data = path.read_bytes()
         if is_source(path):
             files.append(File(path.name, False, data))
         else:
             files.append(File(f"{path.stem}.mpy", False, compiler.compile(data, path.name, 3, about.architecture)))
+    if keys and (ROOT / "ports" / platform / keys).exists():
+        files.insert(0, File(keys, False, (ROOT / "ports" / platform / keys).read_bytes()))
     return files
 
 
@@ -105,7 +131,7 @@ def same_modules(files, device):
     """Returns the paths on the board of everything there that could be imported instead of `files`."""
     about = device.about
     wanted = {file.path(about) for file in files}
-    modules = {file.module for file in files}
+    modules = {file.module for file in files if file.name.endswith((".py", ".mpy"))}
     found = []
     for folder in (about.root, about.lib):
         for name in sorted(device.names(folder)):
@@ -188,6 +214,17 @@ def forget(device, temporary):
         pass
 
 
+def begin_numbers(device, say=print):
+    """Begins the sequence numbers of OSCORE on the board; raises DeviceError."""
+    try:
+        say("  " + device.exec("import oscore_setup\noscore_setup.new_keys()").strip())
+    except TransportExecError as error:
+        why = error.error_output.strip().splitlines()[-1].removeprefix("SetupError: ")
+        raise DeviceError("the files are on the board, but its keys cannot be used: " + why)
+    finally:
+        device.reset()
+
+
 def start(device, wait_s):
     """Resets the board and returns the line and the URI that its server prints; raises DeviceError."""
     try:
@@ -216,10 +253,12 @@ def check_platform(about, platform):
         raise DeviceError(f"{about.machine} has no network in its firmware: CoAP needs Wi-Fi or Ethernet (Pico W)")
 
 
-def deploy(port, platform, chosen, wait_s):
+def deploy(port, platform, chosen, wait_s, has_new_keys=False):
     """Does what the top of this file says; raises DeviceError."""
     application_sources(platform)
     library_modules(chosen)
+    if has_new_keys and not oscore_file():
+        raise DeviceError('NEW_KEYS is for OSCORE: set OSCORE = "oscore.json" in ports/sensor_server.py')
     compiler = MpyCross()
     with Device(port) as device:
         print(f"{port}: {device.about}")
@@ -227,13 +266,16 @@ def deploy(port, platform, chosen, wait_s):
             device.about.check(compiler.version)
             check_platform(device.about, platform)
             install(device, build(device.about, compiler, platform, chosen + present_modules(device)))
+            if has_new_keys:
+                begin_numbers(device)
         except BaseException:
             restart(device)
             raise
         print("resets, and waits for the server")
         line, uri = start(device, wait_s)
     print(line)
-    print(f"try: .venv/bin/aiocoap-client {uri}.well-known/core")
+    client = "tools/coap get --oscore CLIENTS.json" if oscore_file() else ".venv/bin/aiocoap-client"
+    print(f"try: {client} {uri}.well-known/core")
 
 
 def restart(device):
@@ -250,6 +292,7 @@ def arguments(words):
     parser.add_argument("port", nargs="?", default="", help="serial port of the board")
     parser.add_argument("--platform", default="", help=" ".join(PLATFORMS))
     parser.add_argument("--with", dest="chosen", default="", help="more modules of lib/, with spaces between")
+    parser.add_argument("--new-keys", action="store_true", help="begin the sequence numbers of OSCORE, once")
     parser.add_argument("--wait-s", type=float, default=WAIT_S, help=f"for the server's line, default {WAIT_S}")
     return parser.parse_args(words)
 
@@ -261,7 +304,7 @@ def main(words):
         if not options.port or not options.platform:
             usage = "make deploy PORT=... P=" + "|".join(PLATFORMS)
             raise DeviceError(f"say which board: {usage}; {describe_ports()}")
-        deploy(options.port, options.platform, options.chosen.split(), options.wait_s)
+        deploy(options.port, options.platform, options.chosen.split(), options.wait_s, options.new_keys)
     except BoardFull as full:
         print(f"{full}; the board is as it was")
     except (DeviceError, OSError) as problem:

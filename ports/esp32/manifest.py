@@ -12,4 +12,5 @@ for name in sorted(os.listdir("../../lib")):
     if name.endswith(".py"):
         module(name, base_dir="../../lib", opt=3)
 module("sensor_server.py", base_dir="..", opt=3)
+module("oscore_setup.py", base_dir="..", opt=3)
 module("board.py", opt=3)

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import json
 import os
 import pty
 import random
@@ -16,14 +17,29 @@ import termios
 import threading
 import time
 
+import filelock
 import pytest
 
 import coap
-from coap_cli import exits, readable
+import coap_oscore
+import coap_oscore_keys
+from coap_cli import exits, readable, security
 from coap_cli.commands import main
 from coap_cli.plot import number_in
 from coap_cli.trace import Trace, message_text
-from peers import HOST, RUNTIMES, aiocoap_server, doubling_relay, free_port, interpreter, libcoap_server, running, url
+from peers import (
+    HERE,
+    HOST,
+    RUNTIMES,
+    aiocoap_server,
+    doubling_relay,
+    free_port,
+    interpreter,
+    libcoap_server,
+    require_aiocoap,
+    running,
+    url,
+)
 from programs import ROOT, program
 
 COMMAND = [sys.executable, str(ROOT / "tools/coap")]
@@ -33,17 +49,20 @@ JSON = '{"value": 22.5, "unit": "\u00b0C"}'
 CBOR = bytes.fromhex("a26576616c7565f94da064756e697461" + "43")
 TEXT, LINKS, OCTETS = coap.TEXT, coap.LINKS, coap.OCTETS
 
-# Arguments: port
+# Arguments: port, and for OSCORE the file of contexts and the path of its sequence numbers
 SERVER = """
 import sys
 
 import coap
 import coap_block
 import coap_observe
+import coap_oscore
 
 endpoint = coap.Endpoint(port=int(sys.argv[1]), host="127.0.0.1")
 coap_block.attach(endpoint, body_len=100000, unverified_len=None)
 coap_observe.attach(endpoint, interval_ms=20)
+if sys.argv[2:]:
+    coap_oscore.attach(endpoint, sys.argv[2], sys.argv[3], secure=True)
 value = endpoint.resource("value", rt="temperature", ct=(coap.TEXT, coap.JSON, coap.CBOR), obs=True)
 stored = endpoint.resource("stored", ct=coap.OCTETS)
 made = endpoint.resource("made")
@@ -363,6 +382,260 @@ def test_commands_with_aiocoaps_server(run):
         exit_code, out, err = run("get", "-v", url(port, "/slow"))
         assert (exit_code, out) == (0, b"done") and "<-" in err and "ACK Empty" in err and "CON 2.05" in err
         assert run("ping", "-c", 1, f"{HOST}:{port}")[0] == 0
+
+
+# ---- OSCORE ----
+
+SECRET = "00112233445566778899aabbccddeeff"
+OURS = {"secret": SECRET, "sender_id": "01", "recipient_id": ""}
+THEIRS = {"secret": SECRET, "sender_id": "", "recipient_id": "01"}
+
+
+def ours(n):
+    """A context of the command's, which has a store of numbers of its own."""
+    return OURS | {"secret": SECRET[:-1] + str(n), "sender_id": f"0{n}"}
+
+
+def write_contexts(path, *contexts):
+    """A file of contexts; returns its path."""
+    path.write_text(json.dumps(contexts, indent=2))
+    return path
+
+
+@contextlib.contextmanager
+def secured_server(runtime, folder, *contexts, number=0):
+    """SERVER with contexts in a new folder, after a restart if a number was stored; gives its port."""
+    folder.mkdir()
+    (folder / "server.py").write_text(SERVER)
+    store = coap_oscore.FileStore(str(folder / "server.seq"))
+    coap_oscore_keys.create(store)
+    store.save(number)
+    port = free_port()
+    words = [port, write_contexts(folder / "server.json", *contexts), folder / "server.seq"]
+    with running(interpreter(runtime), folder / "server.py", *words, port=port):
+        yield port
+
+
+@pytest.fixture(scope="module", params=RUNTIMES)
+def secured(request, tmp_path_factory):
+    """The port of a server that answers protected requests only, on each runtime."""
+    contexts = [ours(n) | {"sender_id": "", "recipient_id": f"0{n}"} for n in (2, 3, 4)]
+    with secured_server(request.param, tmp_path_factory.mktemp("secured") / "server", THEIRS, *contexts) as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def contexts(tmp_path_factory):
+    """The path of the command's file of contexts."""
+    return write_contexts(tmp_path_factory.mktemp("contexts") / "context.json", OURS)
+
+
+def test_oscore_commands_have_a_secured_server_do_it(secured, contexts, run, tmp_path):
+    """RFC 8613: get, put, post, delete, fetch, discover, observe, upload, download, of which nothing is in the clear"""
+    (tmp_path / "data").write_bytes(BODY)
+    oscore = ["--oscore", contexts]
+    stored = url(secured, "/stored")
+    assert run("put", *oscore, "-d", "hi", stored) == (0, b"", "coap: 2.04 Changed\n")
+    assert run("get", *oscore, stored) == (0, b"hi", "")
+    assert run("delete", *oscore, stored) == (0, b"", "coap: 2.02 Deleted\n")
+    assert run("post", *oscore, url(secured, "/made")) == (0, b"", "coap: 2.01 Created, at /made/7\n")
+    assert run("fetch", *oscore, "-N", "-d", "what", url(secured, "/search")) == (0, b"what", "")
+    exit_code, out, err = run("discover", *oscore, f"{HOST}:{secured}", "rt=temperature")
+    assert (exit_code, err) == (0, "coap: 1 link\n") and out.startswith(url(secured, "/value").encode())
+    exit_code, out, err = run("observe", *oscore, "-n", 3, "-v", url(secured, "/value"))
+    values = [int(line.split()[0]) for line in out.decode().splitlines()]
+    assert exit_code == 0 and values == sorted(set(values)) and len(values) == 3
+    assert "FETCH" in err and "GET" not in err and "/value" not in err
+    exit_code, _, err = run("upload", *oscore, "-v", tmp_path / "data", stored)
+    assert exit_code == 0 and len(re.findall("-> .* CON POST .* / OSCORE=", err)) == 20 and "/stored" not in err
+    assert run("download", *oscore, stored, tmp_path / "back")[0] == 0
+    assert (tmp_path / "back").read_bytes() == BODY
+    assert run("get", *oscore, stored) == (0, BODY, "")
+    assert run("get", stored) == (4, b"", "coap: 4.01 Unauthorized: OSCORE needed\n")
+    assert run("get", *oscore, url(secured, "/nothing")) == (4, b"", "coap: 4.04 Not Found\n")
+    assert run("ping", "-c", 1, f"{HOST}:{secured}")[0] == 0
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_oscore_when_the_server_was_restarted_then_it_is_answered(runtime, contexts, run, tmp_path):
+    """RFC 8613 Appendix B.1.2: the server asks with an Echo who is there"""
+    with secured_server(runtime, tmp_path / "server", THEIRS, number=1000) as port:
+        exit_code, out, err = run("get", "-v", "--oscore", contexts, "-A", "json", url(port, "/value"))
+        assert (exit_code, out) == (0, JSON.encode()) and err.count("->") == 2
+        assert run("put", "--oscore", contexts, "-d", "1", url(port, "/stored"))[0] == 0
+
+
+def test_oscore_commands_with_aiocoaps_server(run, tmp_path):
+    """another implementation, and its file of a context; a body in blocks, too"""
+    require_aiocoap()
+    settings = {"secret_hex": SECRET, "salt_hex": "aabb", "sender-id_hex": "0a", "recipient-id_hex": "0b"}
+    (tmp_path / "server").mkdir()
+    (tmp_path / "server/settings.json").write_text(json.dumps(settings))
+    port = free_port()
+    context = {"secret": SECRET, "salt": "aabb", "sender_id": "0b", "recipient_id": "0a", "server": f"{HOST}:{port}"}
+    oscore = ["--oscore", write_contexts(tmp_path / "context.json", context)]
+    with running(sys.executable, HERE / "aiocoap_oscore_serve.py", port, tmp_path / "server", port=port):
+        assert run("get", *oscore, url(port, "/t")) == (0, b"hello", "")
+        assert run("put", *oscore, "-d", "new", url(port, "/t"))[0] == 0
+        assert run("post", *oscore, "-d", "abc", url(port, "/t")) == (0, b"cba", "")
+        exit_code, out, _ = run("observe", *oscore, "-n", 3, url(port, "/ticks"))
+        assert exit_code == 0 and len(out.splitlines()) == 3
+        (tmp_path / "data").write_bytes(BODY)
+        assert run("upload", *oscore, tmp_path / "data", url(port, "/t"))[0] == 0
+        assert run("get", *oscore, url(port, "/t")) == (0, BODY, "")
+        assert run("delete", *oscore, url(port, "/t")) == (0, b"", "coap: 2.02 Deleted\n")
+
+
+def test_oscore_errors_of_the_server_are_told_in_a_sentence(secured, run, libcoap, tmp_path):
+    """RFC 8613 sections 7.4 and 8.2: what it answered, what that means; then a server without OSCORE"""
+
+    def ask(name, port=secured, context=OURS):
+        path = write_contexts(tmp_path / name, context)
+        return run("get", "--oscore", path, url(port, "/value"))
+
+    host = f"coap: {HOST}:{secured} answers unprotected: "
+    exit_code, out, err = ask("key.json", context=ours(2) | {"secret": SECRET[::-1]})
+    assert (exit_code, out) == (4, b"")
+    assert err == host + "4.00 Bad Request: Decryption failed; the server has other keys for these IDs\n"
+    exit_code, _, err = ask("id.json", context=ours(5))
+    assert exit_code == 4 and err == (
+        host + "4.01 Unauthorized: Security context not found; the server has no context with these IDs\n"
+    )
+    assert ask("old.json", context=ours(3))[0] == 0
+    (tmp_path / "old.seq1").unlink()
+    old = coap_oscore.FileStore(str(tmp_path / "old.seq"))
+    old.save(1)
+    exit_code, _, err = ask("old.json", context=ours(3))
+    assert exit_code == 4 and "4.01 Unauthorized: Replay detected; the server has seen the number before: was " in err
+    assert f"{tmp_path}/old.seq put back" in err and err.count("\n") == 1
+    exit_code, _, err = ask("none.json", libcoap)
+    assert exit_code == 4 and err.startswith(f"coap: {HOST}:{libcoap} answers unprotected: 4.02 Bad Option")
+    assert err.endswith("; the server does not speak OSCORE\n")
+    exit_code, _, err = run("observe", "--oscore", tmp_path / "key.json", url(secured, "/value"))
+    assert exit_code == 4 and "Decryption failed" in err
+    exit_code, _, err = run("upload", "--oscore", tmp_path / "key.json", __file__, url(secured, "/stored"))
+    assert exit_code == 4 and "Decryption failed" in err
+
+
+def test_oscore_answers_that_do_not_verify_are_told_after_the_timeout(secured, run, tmp_path):
+    """RFC 8613 section 8.4: they are dropped; and one in the clear is not taken"""
+    with secured_server("cpython", tmp_path / "server", THEIRS) as port:
+        record = coap_oscore_keys.context
+
+        def other_key(*words, **fields):
+            context = record(*words, **fields)
+            context.recipient_key = bytes(16)
+            return context
+
+        coap_oscore_keys.context = other_key
+        try:
+            path = write_contexts(tmp_path / "context.json", OURS)
+            exit_code, _, err = run("get", "--oscore", path, "-t", "0.3", url(port, "/value"))
+        finally:
+            coap_oscore_keys.context = record
+    assert exit_code == exits.TIMEOUT and err.endswith("; answers came that do not verify with these keys\n")
+    with peer(answer_with(coap.CONTENT, payload=b"forged")) as port:
+        exit_code, out, err = run("get", "--oscore", tmp_path / "context.json", url(port, "/"))
+    assert (exit_code, out) == (exits.BAD_RESPONSE, b"")
+    assert err == f"coap: {HOST}:{port} answers unprotected: 2.05 Content\n"
+
+
+BAD_CONTEXTS = (
+    ("{", "line 1: this is not JSON"),
+    ('[\n{"secret": "00112233445566778899aabbccddeeff",\n"sender_id": "1"}]', "line 2: recipient_id is missing"),
+    (
+        '[\n{"secret": "00112233445566778899aabbccddeeff",\n"sender_id": "1",\n"recipient_id": ""}]',
+        "line 3: sender_id is an even number",
+    ),
+    (json.dumps([OURS | {"server": "192.0.2.1"}]), "no context for 127.0.0.1:5683; its servers: 192.0.2.1:5683"),
+    (json.dumps([OURS | {"server": "a:b:c"}]), "a host is name[:port]"),
+    (json.dumps([OURS, OURS | {"sender_id": "02"}]), 'several contexts for 127.0.0.1:5683: give each the "server"'),
+    ("[]", "no context for 127.0.0.1:5683; its servers: none"),
+)
+
+
+@pytest.mark.parametrize("text, sentence", BAD_CONTEXTS)
+def test_oscore_file_that_cannot_be_used_ends_with_1_and_one_sentence(text, sentence, run, tmp_path):
+    """that names file and line, and shows no key; nothing is sent"""
+    path = tmp_path / "context.json"
+    path.write_text(text)
+    for words in (["get"], ["observe"], ["discover"]):
+        exit_code, out, err = run(*words, "--oscore", path, HOST)
+        assert (exit_code, out) == (exits.WRONG_USE, b"")
+        assert err.startswith(f"coap: {path}") and sentence in err and err.count("\n") == 1
+        assert SECRET not in err and not (tmp_path / "context.seq0").exists()
+
+
+def test_oscore_use_that_is_wrong_ends_with_1_and_one_sentence(contexts, run, tmp_path):
+    """no file, a folder, a group, ping; numbers that cannot be stored, that are used up, that another program locks"""
+
+    def ask(path, *words):
+        exit_code, out, err = run(*words or ["get"], "--oscore", path, HOST)
+        assert (exit_code, out, err.count("\n")) == (exits.WRONG_USE, b"", 1)
+        return err
+
+    assert "/nowhere: No such file or directory" in ask("/nowhere")
+    assert f"{tmp_path}: Is a directory" in ask(tmp_path)
+    assert "protects requests to one host" in run("discover", "-m", "--oscore", contexts)[2]
+    assert "No such option" in ask(contexts, "ping")
+    full = write_contexts(tmp_path / "full.json", OURS)
+    (tmp_path / "full.seq0").symlink_to("/dev/full")
+    assert f"numbers in {tmp_path}/full.seq cannot be stored: No space left on device" in ask(full)
+    used = write_contexts(tmp_path / "used.json", OURS)
+    coap_oscore.FileStore(str(tmp_path / "used.seq")).save((1 << 40) - 10)
+    assert f"the 2**40 sequence numbers of {tmp_path}/used.seq are used up; write new keys" in ask(used)
+    locked = write_contexts(tmp_path / "locked.json", OURS)
+    security.LOCK_WAIT_S, wait_s = 0.1, security.LOCK_WAIT_S
+    with filelock.FileLock(tmp_path / "locked.seq.lock"):
+        assert f"another program holds {tmp_path}/locked.seq.lock; end it" in ask(locked)
+    security.LOCK_WAIT_S = wait_s
+
+
+def test_oscore_file_with_several_contexts_takes_that_of_the_server(secured, run, tmp_path):
+    """by address, whatever its name; one without server is for all others"""
+    other = OURS | {"secret": SECRET[::-1]}
+    open_to_all = ours(4)
+    named = open_to_all | {"server": f"localhost:{secured}"}
+    unknown = other | {"sender_id": "07", "server": "host.invalid"}
+    for contexts in ([other, named, unknown], [other | {"server": "192.0.2.1"}, open_to_all]):
+        path = write_contexts(tmp_path / "context.json", *contexts)
+        assert run("get", "--oscore", path, "-A", "json", url(secured, "/value")) == (0, JSON.encode(), "")
+
+
+def test_oscore_when_many_run_at_once_then_no_number_comes_twice(tmp_path):
+    """RFC 8613 section 7.2.1: eight processes with the same file, each with a request and its repetition"""
+    path = write_contexts(tmp_path / "context.json", OURS)
+    received = []
+    with peer(received.append) as port:
+        command = [*COMMAND, "get", "--oscore", path, "-N", "-t", "0.5", url(port, "/value")]
+        streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        processes = [subprocess.Popen(command, **streams) for _ in range(8)]
+        for process in processes:
+            assert b"no answer from" in process.communicate(timeout=END_TIMEOUT_S)[1]
+    options = [coap.Message.decode(datagram).opt.oscore for datagram in received]
+    assert len(options) == 8 == len(set(options))
+    assert {option[-1:] for option in options} == {b"\x01"}
+
+
+def test_oscore_numbers_when_taken_by_turns_or_after_a_lost_store_then_none_comes_twice(tmp_path, monkeypatch):
+    """RFC 8613 Appendix B.1.1: three who share a store; a store that is removed, and a record that is torn"""
+    path = str(tmp_path / "context.seq")
+    turns = random.Random(1)
+    used = set()
+    for life in range(4):
+        sharers = [security.Numbers(path) for _ in range(3)]
+        for _ in range(1000):
+            number = turns.choice(sharers).take()
+            assert number not in used
+            used.add(number)
+        latest = coap_oscore.FileStore(path)
+        latest.load()
+        (tmp_path / f"context.seq{latest.latest}").write_bytes(b"torn")
+        if life == 2:
+            for k in (0, 1):
+                (tmp_path / f"context.seq{k}").unlink(missing_ok=True)
+            later_s = time.time() + 60
+            monkeypatch.setattr(security.time, "time", lambda later_s=later_s: later_s)
 
 
 # ---- how it ends ----

@@ -3,6 +3,8 @@
 import json
 import os
 import pty
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +16,9 @@ import pytest
 import serial
 
 import coap
+import coap_echo
+import coap_oscore
+import coap_oscore_keys
 import deploy
 import device
 from programs import ROOT, program
@@ -149,6 +154,134 @@ def test_main_py_when_put_in_place_then_it_is_last():
     deploy.put_in_place(spy, [deploy.File(name, name == "coap.mpy", b"") for name in names], ["/coap.py"])
     first = [("/board.mpy.new", "/board.mpy"), ("/lib/coap.mpy.new", "/lib/coap.mpy")]
     assert spy.order == (first, ["/coap.py"], [("/main.py.new", "/main.py")])
+
+
+# ---- OSCORE ----
+
+SECURE = DEPLOYED | {"oscore.json", "oscore_setup.mpy", "lib/coap_oscore.mpy", "lib/coap_oscore_keys.mpy"}
+SECRET = "00112233445566778899aabbccddeeff"
+KEYS = f"""[
+  {{
+    "secret": "{SECRET}",
+    "sender_id": "01",
+    "recipient_id": "02"
+  }}
+]
+"""
+
+
+@pytest.fixture
+def secured(tmp_path, monkeypatch):
+    """A copy of the project in which OSCORE is set; gives the path of its keys for P=unix, which are there."""
+    root = tmp_path / "project"
+    shutil.copytree(ROOT / "ports", root / "ports")
+    (root / "lib").symlink_to(ROOT / "lib")
+    set_oscore(root, '"oscore.json"')
+    keys = root / "ports/unix/oscore.json"
+    keys.write_text(KEYS)
+    monkeypatch.setattr(deploy, "ROOT", root)
+    return keys
+
+
+def set_oscore(root, value):
+    """Writes another value for OSCORE into the sensor server."""
+    path = root / "ports/sensor_server.py"
+    text, count = re.subn("^OSCORE = [^#\n]*", f"OSCORE = {value}  ", path.read_text(), count=1, flags=re.MULTILINE)
+    assert count == 1
+    path.write_text(text)
+
+
+def code_of(coap_port, secret=None, tmp_path=None):
+    """The code with which the board answers GET /led, protected if there is a secret."""
+    with coap.Endpoint() as endpoint:
+        uri = f"coap://127.0.0.1:{coap_port}/led"
+        if secret is None:
+            return endpoint.get(uri, timeout_ms=5000).code
+        server = f"127.0.0.1:{coap_port}"
+        ours = coap_oscore_keys.context(bytes.fromhex(secret), b"\x02", b"\x01", server=server)
+        store = coap_oscore.FileStore(str(tmp_path / "client.seq"))
+        if store.numbers() == [None, None]:
+            coap_oscore_keys.create(store)
+        coap_oscore.attach(endpoint, [ours], store, secure=True)
+        coap_echo.attach(endpoint)
+        return endpoint.get(uri, timeout_ms=5000).code
+
+
+def test_deploy_when_oscore_is_set_then_keys_and_modules_go_and_only_protected_requests_are_answered(
+    secured, board, folder, coap_port, capsys, tmp_path
+):
+    code, lines = run(capsys, board, "--platform", "unix", "--new-keys")
+    assert code == 0, lines
+    assert "  oscore.seq begins" in lines and lines[-2].endswith("by OSCORE only")
+    assert lines[-1] == f"try: tools/coap get --oscore CLIENTS.json coap://127.0.0.1:{coap_port}/.well-known/core"
+    assert files(folder) == SECURE | {"oscore.seq0", "oscore.seq1"}
+    assert (folder / "oscore.json").read_text() == KEYS
+    assert code_of(coap_port) == coap.UNAUTHORIZED
+    assert code_of(coap_port, SECRET, tmp_path) == coap.CONTENT
+    number = sequence_of(folder)
+    code, lines = run(capsys, board, "--platform", "unix", "--new-keys")  # once more: the numbers go on
+    assert code == 0 and "  oscore.seq is there already and goes on" in lines
+    assert sequence_of(folder) > number and not [line for line in lines if line.startswith("  copied")]
+    assert code_of(coap_port, SECRET, tmp_path) == coap.CONTENT
+
+
+def sequence_of(folder):
+    """The sequence number that the board has stored."""
+    return coap_oscore.FileStore(str(folder / "oscore.seq")).load()
+
+
+def test_deploy_when_keys_are_not_new_then_no_number_is_begun_and_said(secured, board, folder, capsys):
+    sentence = refused(capsys, board, "--platform", "unix")
+    assert "oscore.seq is missing: if the keys in oscore.json were never used, and only then" in sentence
+    assert files(folder) == SECURE
+
+
+def test_deploy_when_keys_are_missing_here_then_those_of_the_board_count(secured, board, folder, capsys):
+    secured.unlink()
+    sentence = refused(capsys, board, "--platform", "unix", "--new-keys")
+    assert sentence.endswith("oscore.json is missing: fill in oscore_example.json, copy it as that")
+    (folder / "oscore.json").write_text(KEYS)
+    assert run(capsys, board, "--platform", "unix", "--new-keys")[0] == 0
+    assert (folder / "oscore.json").read_text() == KEYS
+
+
+def test_deploy_when_keys_are_wrong_then_the_line_is_said_and_no_key(secured, board, folder, capsys):
+    secured.write_text(KEYS.replace("ff", "", 1))
+    code, lines = run(capsys, board, "--platform", "unix", "--new-keys")
+    assert code == 1 and lines[-1].endswith("oscore.json line 3: secret has 16 to 64 bytes, not 15")
+    assert SECRET[:-2] not in "".join(lines) and not (folder / "oscore.seq0").exists()
+
+
+@pytest.mark.parametrize("value", ["'keys'", "'../oscore.json'", "5", "open('x')"])
+def test_deploy_when_oscore_names_no_file_of_keys_then_said(secured, value, capsys):
+    set_oscore(deploy.ROOT, value)
+    sentence = refused(capsys, "/dev/null", "--platform", "unix", "--new-keys")
+    assert sentence.startswith("OSCORE in ports/sensor_server.py is None or the name of a file of keys")
+
+
+def test_deploy_when_oscore_is_off_then_new_keys_are_refused_and_a_file_of_keys_stays_here(secured, capsys):
+    set_oscore(deploy.ROOT, "None")
+    assert refused(capsys, "/dev/null", "--platform", "unix", "--new-keys").startswith("NEW_KEYS is for OSCORE: set")
+    built = deploy.build(about(), device.MpyCross(), "unix", [])
+    assert {file.name for file in built} == {"main.py", "board.mpy", "sensor_server.mpy", "coap.mpy"}
+
+
+def test_deploy_when_a_module_has_the_name_of_the_keys_then_it_stays(secured, board, folder, capsys):
+    (folder / "oscore.py").write_text("mine = 1\n")
+    assert run(capsys, board, "--platform", "unix", "--new-keys")[0] == 0
+    assert (folder / "oscore.py").read_text() == "mine = 1\n"
+
+
+@pytest.mark.parametrize("name", ["oscore.json", "oscore.seq0", "oscore.seq1"])
+def test_git_ignores_keys_and_numbers(name):
+    for folder_name in ("ports/esp32", "ports/rp2", "ports/unix", "."):
+        command = ["git", "check-ignore", "-q", f"{folder_name}/{name}"]
+        assert subprocess.run(command, cwd=ROOT).returncode == 0
+
+
+def test_example_of_keys_when_not_filled_in_then_said():
+    with pytest.raises(ValueError, match="line 3: secret has 16 to 64 bytes, not 0"):
+        coap_oscore_keys.load(str(ROOT / "ports/oscore_example.json"))
 
 
 # ---- what goes wrong ----

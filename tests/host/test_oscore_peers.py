@@ -103,6 +103,38 @@ def failures(output):
     return [line for line in lines if re.search("fail|error|warning|Traceback", line, re.IGNORECASE)]
 
 
+# ---- what README.md shows ----
+
+
+def written_examples(folder, port):
+    """Writes the programs and files of README.md's section on OSCORE into a folder, with another port."""
+    text = (ROOT / "README.md").read_text().partition("\n## OSCORE\n")[2].partition("\n## ")[0]
+    programs = re.findall("^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    contexts = re.findall(r"^    (\[{.*}\])$", text, re.MULTILINE)
+    files = {"server.py": programs[0].replace("5683", str(port)), "client.py": programs[1], "begin.py": programs[2]}
+    files |= {"begin_client.py": programs[2].replace("oscore.seq", "client.seq")}
+    files |= dict(zip(("oscore.json", "client.json"), contexts))
+    for name, content in files.items():
+        (folder / name).write_text(content.replace("192.0.2.1", f"{HOST}:{port}"))
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_examples_of_the_readme_when_run_then_the_door_opens_before_and_after_a_restart(runtime, tmp_path, monkeypatch):
+    port = free_port()
+    written_examples(tmp_path, port)
+    monkeypatch.chdir(tmp_path)
+
+    def run(name):
+        done = subprocess.run([interpreter(runtime), name], env=ENVIRONMENT, capture_output=True, text=True, timeout=20)
+        assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+    run("begin.py")
+    run("begin_client.py")
+    for _ in range(2):
+        with running(interpreter(runtime), "server.py", port=port):
+            run("client.py")
+
+
 # ---- aiocoap's client, our server ----
 
 

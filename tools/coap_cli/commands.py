@@ -23,6 +23,9 @@ def commands():
 
     The payload goes to standard output, everything else to stderr. In a terminal CBOR, JSON and link format are
     shown readable and bytes as a dump; into a pipe or a file they go as they came. coap:// may be left out of a URI.
+
+    --oscore FILE protects all but ping end to end: FILE has the keys as lib/coap_oscore_keys.py shows, and beside it,
+    under its name with .seq, are kept the sequence numbers. Whoever copies FILE copies these, too.
     """
 
 
@@ -48,8 +51,8 @@ def request_command(method, name, sentence, takes_payload):
 
     @command(name, help=sentence)
     @arguments.several(*options)
-    def run(uri, path, is_raw, is_pretty, is_verbose, is_ipv6, interface, timeout_s, **request):
-        connection = {"is_verbose": is_verbose, "is_ipv6": is_ipv6, "interface": interface}
+    def run(uri, path, is_raw, is_pretty, is_verbose, is_ipv6, interface, oscore_path, timeout_s, **request):
+        connection = {"is_verbose": is_verbose, "is_ipv6": is_ipv6, "interface": interface, "oscore_path": oscore_path}
         send(method, uri, timeout_s, Output(path, is_raw, is_pretty), connection, **request)
 
 
@@ -65,7 +68,7 @@ request_command(coap.FETCH, "fetch", "Fetch a part of a resource, which the payl
 @click.option("-c", "--count", type=click.IntRange(1), default=3, show_default=True, help="How many.")
 @click.option("-i", "--interval", "interval_s", type=arguments.Seconds(), default=1.0, help="Between two, default 1 s.")
 @click.option("-t", "--timeout", "timeout_s", type=arguments.Seconds(), default=5.0, help="Of each, default 5 s.")
-@arguments.connection
+@arguments.plain_connection
 def ping(uri, count, interval_s, timeout_s, **connection):
     """Ask whether a host is there: an empty message, which it answers with a Reset."""
     from .ping import ping as run

@@ -1,6 +1,7 @@
 """The endpoint behind a command: names looked up, errors of the network told at once, datagrams traced."""
 
 import contextlib
+import functools
 import os
 import socket
 import struct
@@ -96,7 +97,12 @@ class Transport:
 
 
 class Endpoint(coap.Endpoint):
-    """An endpoint that takes host names by `look_up`, which knows zones and one sentence for what fails."""
+    """An endpoint that takes host names by `look_up`, which knows zones and one sentence for what fails.
+
+    dropped, numbers: see security.py, None without --oscore
+    """
+
+    dropped = numbers = None
 
     def resolve(self, remote):
         """The address of "host[:port]"; raises Failure."""
@@ -105,6 +111,7 @@ class Endpoint(coap.Endpoint):
         return look_up(remote, self._family == socket.AF_INET6)[1]
 
 
+@functools.lru_cache(maxsize=None)  # so that a name with several addresses stays with one
 def look_up(authority, is_ipv6):
     """(family, address) of "host:port"; of a name that has both, IPv4 unless `is_ipv6`. Raises Failure."""
     host, _, port = authority.rpartition(":")
@@ -154,12 +161,21 @@ def authority_of(uri):
 
 
 @contextlib.contextmanager
-def connected(uri, is_verbose=False, is_ipv6=False, interface=None):
-    """An Endpoint for requests to the host of `uri`, with blocks, closed at the end; raises Failure."""
+def connected(uri, is_verbose=False, is_ipv6=False, interface=None, oscore_path=None):
+    """An Endpoint for requests to the host of `uri`, with blocks, closed at the end; raises Failure, OSError.
+
+    oscore_path: a file of contexts, with one of which all requests are protected
+    """
     family, _ = look_up(authority_of(uri), is_ipv6)
     transport = Transport(family, Trace() if is_verbose else None)
     with Endpoint(sock=transport, family=family, group_responses=ANSWERS) as endpoint:
         if interface:
             transport.send_through(interface)
         endpoint.blocks = coap_block.attach(endpoint, body_len=BODY_LEN)
+        if oscore_path is not None:
+            try:
+                from .security import protect
+            except ImportError as error:
+                raise Failure(WRONG_USE, f"{error.name} is missing, which --oscore needs: make venv") from None
+            protect(endpoint, oscore_path, authority_of(uri))
         yield endpoint

@@ -51,6 +51,16 @@ class PipeClosed(Exception):
     """The reader of standard output has gone: no OSError, which click ends by itself, with another code."""
 
 
+def of_record(record):
+    """The Failure of a request that ended with an error."""
+    if record.endpoint.numbers is not None:  # with --oscore
+        from . import security
+
+        if record.error is security.coap_oscore.Unprotected:
+            return security.unprotected(record)
+    return failure(record.error())
+
+
 def by_code(code):
     """The exit code of a response's code."""
     return {2: DONE, 4: CLIENT_ERROR, 5: SERVER_ERROR}.get(code >> 5, BAD_RESPONSE)

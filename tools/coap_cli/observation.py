@@ -57,7 +57,7 @@ def observe(endpoint, uri, count, duration_s, is_plot, is_raw, **options):
         except KeyboardInterrupt:
             ended_by = None
     if observation.is_done():
-        return ended(observation, ended_by)
+        return ended(endpoint, observation, ended_by)
     stop(endpoint, observation)
     return exits.DONE if values.count else exits.TIMEOUT
 
@@ -84,12 +84,13 @@ def stop(endpoint, observation):
         endpoint.process(LOOK_MS)
 
 
-def ended(observation, message):
+def ended(endpoint, observation, message):
     """Say why the observation has ended by itself; returns the exit code."""
     if message is not None:
         return show(message, None)
     if observation.error is coap.Timeout:
-        raise Failure(exits.TIMEOUT, f"no answer from {host_text(observation.record.remote)} any more")
+        sentence = f"no answer from {host_text(observation.record.remote)} any more"
+        raise Failure(exits.TIMEOUT, sentence + (endpoint.dropped.sentence() if endpoint.dropped else ""))
     if observation.error is coap_observe.NotObserved:
         raise Failure(exits.BAD_RESPONSE, "the server does not notify of this resource; get asks for its value")
-    raise exits.failure(observation.error())
+    raise exits.of_record(observation.record)

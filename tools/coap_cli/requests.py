@@ -66,9 +66,10 @@ def finish(endpoint, record):
     """Wait for the response to a request; returns it, None if none is wanted. Raises Failure."""
     wait(endpoint, record)
     if record.error is coap.Timeout:
-        raise Failure(exits.TIMEOUT, f"no answer from {host_text(record.remote)} within {record.timeout_ms / 1000:g} s")
+        sentence = f"no answer from {host_text(record.remote)} within {record.timeout_ms / 1000:g} s"
+        raise Failure(exits.TIMEOUT, sentence + (endpoint.dropped.sentence() if endpoint.dropped else ""))
     if record.error:
-        raise exits.failure(record.error())
+        raise exits.of_record(record)
     return record.response and record.response.message
 
 
