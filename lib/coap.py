@@ -152,6 +152,8 @@ _REQUEST = const(16)
 _TUNING = const(17)
 _BUFFER = const(18)
 _SCHEME = const(19)  # of the URI it was given, None: coap
+_OPT = const(20)  # its Options, None: not asked for yet
+_SLOTS = const(21)
 
 _MAX_KNOWN = const(28)  # options up to here have a bit in _SEEN and a place in the tables below
 _MALFORMED_CRITICAL = const(1)  # bit 0: a critical option with a bad length, or repeated where it must not be
@@ -172,14 +174,15 @@ _STRING = const(0x73)  # s
 _EMPTY = const(0x65)  # e
 _ANY = const(0x3F)  # ?, an unknown option; and o is opaque
 
-# By option number, 0 to 28: format; and lengths of its value, bit n for n bytes, -1 and -2 (not empty) for up to 255
-_FORMAT = b"?o?soeuuso?su?usuu??s??u???uu"
+# By place, which is the option's number up to 28: the format; and the lengths a value may have, bit n for n bytes,
+# -1 and -2 (not empty) for many. Place 0 is that of all options not known.
+_FORMAT = b"?o?soeuuso?su?usuu??s??u???uussuouo"
 _LENGTHS = (
     -1, 0x1FF, -1, -2, 0x1FE, 1, 0xF, 7, -1, -1, -1, -1, 7, -1, 0x1F, -1, 2, 7, -1, -1, -1, -1, -1, 0xF, -1, -1, -1,
-    0xF, 0x1F,
+    0xF, 0x1F, -2, -2, 0x1F, -2, 3, 0x1FF,
 )  # fmt: skip
-# Above 28: number (2 bytes), format, shortest and longest value; Proxy-Uri's longest is 1034
-_LARGE = b"\0\x23s\1\xff\0\x27s\1\xff\0\x3cu\0\4\0\xfco\1\x28\1\2u\0\1\1\x24o\0\x08"
+_LARGE = (35, 39, 60, 252, 258, 292)  # numbers of the places 29 to 34
+_LONGEST = {29: 1034, 32: 40}  # Proxy-Uri and Echo
 _NAMES = {
     "if_match": 1,
     "uri_host": 3,
@@ -392,32 +395,20 @@ def _uint_option(p, number):
     return _uint(p[_DATA], at, p[_STOP])
 
 
-def _kind(number):
-    """The format of option `number`'s values."""
+def _place(number):
+    """The place of option `number` in _FORMAT and _LENGTHS."""
     if number <= _MAX_KNOWN:
-        return _FORMAT[number]
-    at = _large_at(number)
-    return _LARGE[at + 2] if at >= 0 else _ANY
+        return number
+    return _MAX_KNOWN + 1 + _LARGE.index(number) if number in _LARGE else 0
 
 
-def _fits(number, kind, length):
-    """Whether a value of option `number` of this format may have `length` bytes."""
-    if kind == _ANY:
+def _fits(place, length):
+    """Whether a value of the option at `place` may have `length` bytes."""
+    if length <= 40:
+        return _LENGTHS[place] >> length & 1 == 1
+    if _FORMAT[place] == _ANY:
         return length <= 65804
-    if number <= _MAX_KNOWN:
-        return length <= 255 and _LENGTHS[number] >> length & 1 == 1
-    if number == _PROXY_URI:
-        return 1 <= length <= 1034
-    at = _large_at(number)
-    return _LARGE[at + 3] <= length <= _LARGE[at + 4]
-
-
-def _large_at(number):
-    """Where `number` is in _LARGE, or -1."""
-    for at in range(0, len(_LARGE), 5):
-        if _LARGE[at] << 8 | _LARGE[at + 1] == number:
-            return at
-    return -1
+    return _LENGTHS[place] < 0 and length <= _LONGEST.get(place, 255)
 
 
 def _read_value(p, start, kind):
@@ -427,29 +418,28 @@ def _read_value(p, start, kind):
     if kind == _EMPTY:
         return True
     value = p[_DATA][start : p[_STOP]]
-    return _text(p[_NUMBER], value) if kind == _STRING else bytes(value)
-
-
-def _text(number, value):
-    """The UTF-8 bytes of option `number` as str; raises FormatError."""
+    if kind != _STRING:
+        return bytes(value)
     try:
         return str(value, "utf-8")
     except ValueError:
-        raise FormatError("option %d is not UTF-8" % number) from None
+        raise FormatError("option %d is not UTF-8" % p[_NUMBER]) from None
 
 
 def _values(p, number):
     """The values of option `number` in `p`, a tuple in their order; without those of a forbidden length."""
-    kind = _kind(number)
-    if p[_START] and kind != _ANY and number <= _MAX_KNOWN and not p[_SEEN] >> number & 1:
+    if p[_START] and number <= _MAX_KNOWN and not p[_SEEN] >> number & 1:
         return ()
+    place = _place(number)
+    kind = _FORMAT[place]
+    data = p[_DATA]
     values = []
     at = _find(p, number)
     while at >= 0:
-        if _fits(number, kind, p[_STOP] - at):
+        if _fits(place, p[_STOP] - at):
             values.append(_read_value(p, at, kind))
         at = p[_STOP]
-        if at >= p[_END] or p[_DATA][at] >> 4:
+        if at >= p[_END] or data[at] >> 4:
             break
         at = _step(p, at)
     return tuple(values)
@@ -469,26 +459,28 @@ def _raw_options(p):
 
 def _encode_value(number, value):
     """`value` as the bytes of option `number`; raises TypeError or ValueError if the option cannot hold it."""
+    place = number
     if not 0 < number <= _MAX_KNOWN:
         _check("an option's number", number, 1, 65535)
-    kind = _kind(number)
+        place = _place(number)
+    kind = _FORMAT[place]
     if isinstance(value, str) and (kind == _STRING or kind == _ANY):
         value = value.encode()
-    elif kind == _EMPTY and value is True:
-        value = b""
     elif isinstance(value, int) and (kind == _UINT or kind == _ANY):
         value = _uint_bytes(value)
+    elif kind == _EMPTY and value is True:
+        value = b""
     elif not isinstance(value, _BYTES):
         raise TypeError("option %d cannot be %r" % (number, value))
-    if not _fits(number, kind, len(value)):
+    if not _fits(place, len(value)):
         raise ValueError("option %d cannot have %d bytes" % (number, len(value)))
     return value
 
 
 def _uint_bytes(value):
     """The fewest bytes that hold `value`, 0 to 2**32 - 1 (RFC 7252 section 3.2)."""
-    if 0 < value < 256:
-        return bytes((value,))
+    if 0 <= value < 256:
+        return bytes((value,)) if value else b""
     _check("an option's value", value, 0, 0xFFFFFFFF)
     length = 0
     while value >> 8 * length:
@@ -608,7 +600,8 @@ def _replace(p, number, values):
     encoded = []
     for value in values:
         encoded.append(_encode_value(number, value))
-    _remove(p, number)
+    if p[_START] or number <= p[_LAST]:
+        _remove(p, number)
     for value in encoded:
         _add(p, number, value)
 
@@ -661,17 +654,23 @@ def _field(name, index, highest):
 
 
 def _view(packet):
-    """A Message of an existing packet."""
+    """A Message of a copy of `packet`."""
     message = object.__new__(Message)
-    message.packet = packet
+    message.packet = packet = list(packet)
+    packet[_OPT] = None
     return message
+
+
+def _format_error(at):
+    return FormatError("no CoAP message: wrong at byte %d" % at)
 
 
 def _option_number(name):
     """The number of the option of that name; raises AttributeError if there is none."""
-    if name not in _NAMES:
+    number = _NAMES.get(name)
+    if number is None:
         raise AttributeError("no option is named " + name)
-    return _NAMES[name]
+    return number
 
 
 def _is_repeatable(number, name):
@@ -711,7 +710,7 @@ class Options:
     def __getattr__(self, name):
         number = _option_number(name)
         values = _values(self.packet, number)
-        if _is_repeatable(number, name):
+        if number <= _MAX_KNOWN and _REPEATABLE >> number & 1 and name != "etag" or number == 292:
             return values
         if values:
             return values[0]
@@ -765,9 +764,9 @@ class Message:
     ):
         self.packet = [
             bytearray(), 0, 0, code, mtype, mid, token, payload, 0, 0, 0, 0, 0, 0, 0, remote, None, transport_tuning,
-            None if buffer is None else (buffer, len(buffer)), None,
+            None if buffer is None else (buffer, len(buffer)), None, None,
         ]  # fmt: skip
-        if code is not None:
+        if code is not None and (type(code) is not int or not 0 <= code <= 255):
             _check("code", code, 0, 255)
         if mtype is not None:
             _check("mtype", mtype, 0, 3)
@@ -796,7 +795,9 @@ class Message:
     def token(self):
         """The token, 0 to 8 bytes."""
         p = self.packet
-        if p[_TOKEN] is None and not p[_START]:  # a response that a handler is filling: its request has it
+        if p[_TOKEN] is not None:
+            return p[_TOKEN]
+        if not p[_START]:  # a response that a handler is filling: its request has it
             p = p[_REQUEST].packet
         return _token(p)
 
@@ -824,8 +825,11 @@ class Message:
 
     @property
     def opt(self):
-        """The options by name, see Options; allocates the view."""
-        return Options(self.packet)
+        """The options by name, see Options."""
+        p = self.packet
+        if p[_OPT] is None:
+            p[_OPT] = Options(p)
+        return p[_OPT]
 
     @property
     def options(self):
@@ -839,8 +843,9 @@ class Message:
         p[_NUMBER] = 0
         while at < p[_END]:
             at = _step(p, at)
-            kind = _kind(p[_NUMBER])
-            found.append((p[_NUMBER], _read_value(p, at, kind if _fits(p[_NUMBER], kind, p[_STOP] - at) else _ANY)))
+            place = _place(p[_NUMBER])
+            kind = _FORMAT[place] if _fits(place, p[_STOP] - at) else _ANY
+            found.append((p[_NUMBER], _read_value(p, at, kind)))
             at = p[_STOP]
         return tuple(found)
 
@@ -880,16 +885,19 @@ class Message:
     @staticmethod
     def decode(data, remote=None):
         """The message in the datagram `data`; raises FormatError if there is none (RFC 7252 section 3)."""
-        message = _view([None] * 20)
-        message.packet[_REMOTE] = remote
-        message.index(data if isinstance(data, bytes) else bytes(data))
+        message = object.__new__(Message)
+        message.packet = p = [None] * _SLOTS
+        p[_REMOTE] = remote
+        at = _index(p, data if type(data) is bytes else bytes(data))
+        if at >= 0:
+            raise _format_error(at)
         return message
 
     def index(self, data):
         """Make this message a view of the datagram `data` (bytes) without allocating; raises FormatError."""
         at = _index(self.packet, data)
         if at >= 0:
-            raise FormatError("no CoAP message: wrong at byte %d" % at)
+            raise _format_error(at)
 
     def encode(self):
         """The message as bytes for the wire, or the bytearray given as `buffer`, cut to the message.
@@ -922,7 +930,8 @@ class Message:
 
     def copy(self, **changes):
         """A message of its own with the same content; `changes` are fields, uri or options by name."""
-        p = list(self.packet)
+        copy = _view(self.packet)
+        p = copy.packet
         p[_BUFFER] = None
         if not p[_START]:
             p[_DATA] = bytearray(p[_DATA])
@@ -930,7 +939,6 @@ class Message:
             if p[_TOKEN] is None:  # the response of a handler: the request it hangs on will be used again
                 p[_TOKEN] = self.token
                 p[_REQUEST] = None
-        copy = _view(p)
         for name in changes:
             if name == "uri":
                 copy.set_request_uri(changes[name])
@@ -1036,7 +1044,7 @@ class Message:
         line += " token=" + "".join(["%02x" % b for b in self.token])
         for number, value in _raw_options(p):
             name = [name for name in _NAMES if _NAMES[name] == number and name != "etags"]
-            if _kind(number) == _UINT:
+            if _FORMAT[_place(number)] == _UINT:
                 value = _uint(value, 0, len(value))
             line += " %s=%r" % (name[0] if name else number, value)
         return "%s, %d bytes>" % (line, len(self.payload))
@@ -1734,7 +1742,7 @@ def _serving(engine):
                 result = engine._ask()
             if result is None:
                 if resource is None:
-                    engine.received = ReceptionRecord(engine, _view(list(p)), p[_REMOTE], None, engine._slot)
+                    engine.received = ReceptionRecord(engine, _view(p), p[_REMOTE], None, engine._slot)
                     continue
                 handler = engine._call_if_expected if seen & _CONDITIONAL else resource.handlers[code]
                 engine._is_in_handler = True
@@ -2287,7 +2295,7 @@ class Engine:
 
     def _deliver(self, record, p, error):
         """Hand the message `p` to the extensions and, unless one takes it, to the application."""
-        message = _view(list(p))
+        message = _view(p)
         message.request = record.message
         record.last_event_ms = self.now_ms
         if record.response_type is None:
