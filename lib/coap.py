@@ -1844,8 +1844,7 @@ class Engine:
         self.now_ms = 0  # the time of the latest receive or due
         self.resources = []
         self.hooks = {}  # of the extensions, by name: lists in the order of their ranks
-        self.sends_blocks = False  # whether an extension does
-        self.is_secure = False  # whether the transport protects all that comes and goes
+        self.sends_blocks = self.is_secure = False  # whether an extension does; whether the transport protects all
         self._extensions = []
         self._critical = _CRITICAL  # critical options that no extension understands
         self._is_in_handler = False

@@ -8,8 +8,9 @@ import json
 import sys
 import time
 
-import coap
 import coap_dtls
+
+import coap
 
 KEY = bytes(range(16))
 

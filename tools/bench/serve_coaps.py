@@ -2,8 +2,9 @@
 
 import sys
 
-import coap
 import coap_dtls
+
+import coap
 
 KEY = bytes(range(16))
 
