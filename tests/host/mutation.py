@@ -224,7 +224,7 @@ MUTANTS = (
     ("no empty reply to a group", " < 128 and self._response.packet[_PAYLOAD]:", " < 128:"),
     ("a resource silent to groups", "if asked == _ANSWER_TO_GROUP and not resource.groups:", "if False:"),
     ("delayed answers are bounded", "if len(self._answers) < self._limits[1]:", "if True:"),
-    ("4.01 without protection", "if resource.is_secure and not self._is_unwrapped and not self.is_secure:", "if False:"),
+    ("4.01 unprotected", "if resource.is_secure and not self._is_unwrapped and not self.is_secure:", "if False:"),
     ("unwrapped requests are handled once", "if not self._is_unwrapped and (refusal", "if (refusal"),
     ("extensions in the order of their ranks", "and extensions[at].rank < extension.rank:", "and False:"),
     ("responses pass from the top",

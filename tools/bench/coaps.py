@@ -8,9 +8,8 @@ import json
 import sys
 import time
 
-import coap_dtls
-
 import coap
+import coap_dtls
 
 KEY = bytes(range(16))
 

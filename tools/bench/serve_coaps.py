@@ -2,9 +2,8 @@
 
 import sys
 
-import coap_dtls
-
 import coap
+import coap_dtls
 
 KEY = bytes(range(16))
 
