@@ -656,7 +656,7 @@ def _field(name, index, highest):
 def _view(packet):
     """A Message of a copy of `packet`."""
     message = object.__new__(Message)
-    message.packet = packet = list(packet)
+    message.packet = packet = packet[:]
     packet[_OPT] = None
     return message
 
@@ -1220,6 +1220,7 @@ class TransmissionRecord:
     last_event_ms        time of the latest transmission or answer
     next_event_ms        time of the next retransmission or give-up; None when nothing is due
     transmissions_left   how often it will be sent at most
+    tuning               the Tuning of the message, None: that of the endpoint
     response_type        how it was answered first: ACK, RST, CON or NON; None: not yet, or never
     response             ReceptionRecord of the response or Reset that came first
     responses            a tuple of all of them: several if `remote` is a group
@@ -1227,9 +1228,9 @@ class TransmissionRecord:
     error                None, or the exception class it ended with: Timeout, Reset, Rejected, Closed
     """
 
-    # Until they are set these lie in the class, which keeps a new record small
-    transmitted_ms = last_event_ms = next_event_ms = wait_ms = None
-    response_type = response = error = None
+    # Until they are set these lie in the class: a record has 17 attributes in most cases, and one more costs six places
+    transmitted_ms = last_event_ms = next_event_ms = None
+    response_type = response = error = tuning = None
     responses = ()
     is_unacknowledged = False
     state = _QUEUED
@@ -1242,15 +1243,13 @@ class TransmissionRecord:
         self.mtype = mtype
         self.token = token
         self.mid = message.mid
-        self.timeout_ms = self.tuning.max_transmit_wait_ms if timeout_ms is None else timeout_ms
+        if message.transport_tuning:
+            self.tuning = message.transport_tuning
+        tuning = self.tuning or endpoint.tuning
+        self.timeout_ms = tuning.max_transmit_wait_ms if timeout_ms is None else timeout_ms
         # a request that wants no response at all (RFC 7967 section 2.1) has ended when it is sent or acknowledged
-        self.is_request = 0 < message.code < 32 and (message.opt.no_response or 0) & 26 != 26
-        self.transmissions_left = 1 if self.is_non() else 1 + self.tuning.max_retransmit
-
-    @property
-    def tuning(self):
-        """The Tuning of the message, else that of the endpoint."""
-        return self.message.transport_tuning or self.endpoint.tuning
+        self.is_request = 0 < message.code < 32 and _unwanted(message.packet) & 26 != 26
+        self.transmissions_left = 1 if mtype == NON else 1 + tuning.max_retransmit
 
     def is_non(self):
         """Whether it goes as a NON."""
@@ -1275,14 +1274,18 @@ class ReceptionRecord:
     has_responded    whether it was answered by respond or reset
     """
 
+    is_acknowledged = has_responded = True
+    slot = -1  # in the table of duplicates
+
     def __init__(self, endpoint, message, remote, pertains_to, slot=-1):
         self.endpoint = endpoint
         self.message = message
         self.remote = remote
         self.mid = message.mid
         self.pertains_to = pertains_to
-        self.is_acknowledged = self.has_responded = pertains_to is not None
-        self.slot = slot  # in the table of duplicates
+        if pertains_to is None:
+            self.is_acknowledged = self.has_responded = False
+            self.slot = slot
 
     def ack(self, message=None):
         """Acknowledge the CON, with nothing or with the response `message`; sent by the next process.
@@ -1334,12 +1337,15 @@ class ReceptionRecord:
         self.has_responded = True
 
 
+def _unwanted(p):
+    """The No-Response of the request `p`: bit n - 1 for the class n of responses it does not want (RFC 7967)."""
+    at = _find(p, _NO_RESPONSE)
+    return _uint(p[_DATA], at, p[_STOP]) if at >= 0 and p[_STOP] - at <= 1 else 0
+
+
 def _is_unwanted(p, code):
     """Whether the request `p` wants no response of the class of `code` (RFC 7967 section 2.1)."""
-    if not p[_SEEN] & _HAS_NO_RESPONSE:
-        return False
-    at = _find(p, _NO_RESPONSE)
-    return at >= 0 and p[_STOP] - at <= 1 and _uint(p[_DATA], at, p[_STOP]) >> (code >> 5) - 1 & 1 != 0
+    return _unwanted(p) >> (code >> 5) - 1 & 1 != 0
 
 
 def _has_answered(record, peer):
@@ -1773,7 +1779,7 @@ def _serving(engine):
             # The datagram
             if hooks and (result is None or result is REPLY):
                 engine.extend(request, response)
-            if seen & _HAS_NO_RESPONSE and _is_unwanted(p, r[_CODE]):
+            if p[_SEEN] & _HAS_NO_RESPONSE and _is_unwanted(p, r[_CODE]):
                 result = NO_RESPONSE
             if result is not None and result is not REPLY:
                 if p[_MTYPE] == NON:
@@ -2116,7 +2122,7 @@ class Engine:
             return False
         until_ms = self._duplicates.until_ms[self._slot]
         self.wake(until_ms)
-        self._pending.append((p[_REMOTE], _token(p), p[_MID], until_ms, self._request.opt.no_response or 0))
+        self._pending.append((p[_REMOTE], _token(p), p[_MID], until_ms, _unwanted(p)))
         return True
 
     def render(self, data, peer):
@@ -2392,7 +2398,7 @@ class Engine:
         self._open.remove(record)
         record.mid = record.response_type = None
         record.state = _QUEUED
-        record.transmissions_left = 1 if record.is_non() else 1 + record.tuning.max_retransmit
+        record.transmissions_left = 1 if record.is_non() else 1 + (record.tuning or self.tuning).max_retransmit
         self._queue.append(record)
 
     def extend(self, request, response):
@@ -2412,10 +2418,11 @@ class Engine:
         for records in (self._open, self._queue):
             if record in records:
                 records.remove(record)
-                record.is_unacknowledged = error is Timeout and record.response_type is None and not record.is_non()
                 record.state = _ENDED
                 record.next_event_ms = None
-                record.error = error
+                if error:
+                    record.is_unacknowledged = error is Timeout and record.response_type is None and not record.is_non()
+                    record.error = error
                 on_end = record.on_end or self.on_end
                 if on_end:
                     on_end(record)
@@ -2453,15 +2460,15 @@ class Engine:
                 record.mid = self._take_mid(now_ms)
             record.packed[2] = record.mid >> 8
             record.packed[3] = record.mid & 255
-            tuning = record.tuning
+            tuning = record.tuning or self.tuning
             spread_ms = tuning.ack_timeout_ms * (tuning.ack_random_percent - 100) // 100
-            record.wait_ms = tuning.ack_timeout_ms + (_uint(self.random(2), 0, 2) * (spread_ms + 1) >> 16)
+            wait_ms = tuning.ack_timeout_ms + (_uint(self.random(2), 0, 2) * (spread_ms + 1) >> 16)
         else:
-            record.wait_ms *= 2
+            wait_ms = 2 * ticks_diff(record.next_event_ms, record.last_event_ms)
         record.transmissions_left -= 1
         record.last_event_ms = now_ms
         left_ms = record.timeout_ms - ticks_diff(now_ms, record.transmitted_ms)
-        record.next_event_ms = ticks_add(now_ms, left_ms if record.is_non() else min(record.wait_ms, left_ms))
+        record.next_event_ms = ticks_add(now_ms, left_ms if record.is_non() else min(wait_ms, left_ms))
         self.peer = record.remote
         if record.is_non() and not record.is_request:
             self.end(record, None)
@@ -2485,7 +2492,7 @@ class Engine:
                 outstanding = 0
                 for other in self._open:
                     outstanding += other.state == _SENT and other.remote == record.remote
-                if outstanding < record.tuning.nstart or record.is_non() and not record.is_request:
+                if outstanding < (record.tuning or self.tuning).nstart or record.is_non() and not record.is_request:
                     return record
         return None
 
