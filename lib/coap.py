@@ -956,30 +956,23 @@ class Message:
         Uri-Host is left out for an IP literal, and if `set_uri_host` is False. A scheme other than coap and coaps
         goes whole into Proxy-Uri. Raises ValueError for what is no absolute URI or has a fragment or userinfo.
         """
-        scheme, mark, rest = uri.partition("://")
-        scheme = scheme.lower()
-        if not mark or "#" in uri or "/" in scheme or "?" in scheme or not scheme[:1].isalpha():
-            raise ValueError("write coap://host[:port]/path?query without fragment, not %r" % uri)
+        if _PARSED[0] != uri:
+            _PARSED[1] = _parse_uri(uri)
+            _PARSED[0] = uri
         p = self.packet
-        if scheme != "coap" and scheme != "coaps":
-            values = {_PROXY_URI: [_encode_value(_PROXY_URI, uri)]}
-            p[_SCHEME] = None
+        q = _PARSED[1]
+        if set_uri_host and not p[_START] and not p[_END]:
+            p[_DATA][:] = q[_DATA]
+            p[_END] = q[_END]
+            p[_LAST] = q[_LAST]
         else:
-            rest, mark, query = rest.partition("?")
-            authority, _, path = rest.partition("/")
-            host, port = _split_authority(authority)
-            values = {
-                _URI_PATH: [_encode_value(_URI_PATH, segment) for segment in _split_path(path)] if path else (),
-                _URI_QUERY: [_encode_value(_URI_QUERY, _unquote(part)) for part in query.split("&")] if mark else (),
-            }
-            if set_uri_host and not _is_ip_literal(host):
-                values[_URI_HOST] = [_encode_value(_URI_HOST, _unquote(host))]
-            p[_REMOTE] = "%s:%d" % (host, port or _default_port(scheme))
-            p[_SCHEME] = scheme
-        for number in (_URI_HOST, _URI_PORT, _URI_PATH, _URI_QUERY, _PROXY_URI, _PROXY_SCHEME):
-            _remove(p, number)
-            for value in values.get(number, ()):
-                _add(p, number, value)
+            for number in (_URI_HOST, _URI_PORT, _URI_PATH, _URI_QUERY, _PROXY_URI, _PROXY_SCHEME):
+                _remove(p, number)
+            for number, value in _raw_options(q):
+                if set_uri_host or number != _URI_HOST:
+                    _add(p, number, value)
+        p[_REMOTE] = q[_REMOTE] or p[_REMOTE]
+        p[_SCHEME] = q[_SCHEME]
 
     def get_request_uri(self):
         """The URI that a request asks for (RFC 7252 section 6.5), of a response that of its request.
@@ -1064,6 +1057,32 @@ def code_text(code):
 
 
 # ---- URIs ----
+
+_PARSED = [None, None]  # the last URI and its packet: a client that asks again and again parses it once
+
+
+def _parse_uri(uri):
+    """The packet of a request to `uri`, see Message.set_request_uri."""
+    scheme, mark, rest = uri.partition("://")
+    scheme = scheme.lower()
+    if not mark or "#" in uri or "/" in scheme or "?" in scheme or not scheme[:1].isalpha():
+        raise ValueError("write coap://host[:port]/path?query without fragment, not %r" % uri)
+    p = Message().packet
+    if scheme != "coap" and scheme != "coaps":
+        _add(p, _PROXY_URI, _encode_value(_PROXY_URI, uri))
+        return p
+    rest, mark, query = rest.partition("?")
+    authority, _, path = rest.partition("/")
+    host, port = _split_authority(authority)
+    if not _is_ip_literal(host):
+        _add(p, _URI_HOST, _encode_value(_URI_HOST, _unquote(host)))
+    for segment in _split_path(path) if path else ():
+        _add(p, _URI_PATH, _encode_value(_URI_PATH, segment))
+    for part in query.split("&") if mark else ():
+        _add(p, _URI_QUERY, _encode_value(_URI_QUERY, _unquote(part)))
+    p[_REMOTE] = "%s:%d" % (host, port or _default_port(scheme))
+    p[_SCHEME] = scheme
+    return p
 
 
 def _split_authority(authority):

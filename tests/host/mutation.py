@@ -35,7 +35,7 @@ MUTANTS = (
     ("deadline after the ACK", "record.next_event_ms = ticks_add(record.transmitted_ms, record.timeout_ms)", "pass"),
     ("timeout before the back-off ends", "if record.transmissions_left and ticks_diff(now_ms, deadline_ms) < 0:",
      "if record.transmissions_left:"),
-    ("the wait ends at the deadline", "min(wait_ms, left_ms)", "wait_ms"),
+    ("the wait ends at the deadline", "else min(wait_ms, left_ms))", "else wait_ms)"),
     ("given up means Timeout", "None if record.responses else Timeout", "None"),
     ("is_unacknowledged only without ACK", "error is Timeout and record.response_type is None", "error is Timeout"),
     ("is_unacknowledged not for a NON", "record.response_type is None and not record.is_non()",
