@@ -28,7 +28,7 @@ import sys
 import time
 
 # A builtin is looked for in the module first, which takes MicroPython long where it is not there
-from builtins import bytes, isinstance, len, str, type
+from builtins import bytes, isinstance, len, min, str, type
 
 try:
     from micropython import const
@@ -1256,18 +1256,19 @@ class TransmissionRecord:
     packed = outer = on_end = None
 
     def __init__(self, endpoint, message, remote, mtype, token, timeout_ms):
+        p = message.packet
         self.endpoint = endpoint
         self.message = message
         self.remote = remote
         self.mtype = mtype
         self.token = token
-        self.mid = message.mid
-        if message.transport_tuning:
-            self.tuning = message.transport_tuning
+        self.mid = p[_MID]
+        if p[_TUNING]:
+            self.tuning = p[_TUNING]
         tuning = self.tuning or endpoint.tuning
         self.timeout_ms = tuning.max_transmit_wait_ms if timeout_ms is None else timeout_ms
         # a request that wants no response at all (RFC 7967 section 2.1) has ended when it is sent or acknowledged
-        self.is_request = 0 < message.code < 32 and _unwanted(message.packet) & 26 != 26
+        self.is_request = 0 < p[_CODE] < 32 and _unwanted(p) & 26 != 26
         self.transmissions_left = 1 if mtype == NON else 1 + tuning.max_retransmit
 
     def is_non(self):
@@ -1300,7 +1301,7 @@ class ReceptionRecord:
         self.endpoint = endpoint
         self.message = message
         self.remote = remote
-        self.mid = message.mid
+        self.mid = message.packet[_MID]
         self.pertains_to = pertains_to
         if pertains_to is None:
             self.is_acknowledged = self.has_responded = False
@@ -2268,9 +2269,9 @@ class Engine:
         if is_con and self._duplicates.find(p, self.now_ms) >= 0:
             return self.empty(ACK, p[_MID])
         record = self._requester(p)
-        if record is None or not self._accept(record, p):  # a notification's server stops when it is reset
-            is_answered = is_con or p[_MTYPE] == NON and p[_SEEN] & 1 << _OBSERVE
-            return self.empty(RST, p[_MID]) if is_answered else None
+        if record is None or not self._accept(record, p):
+            is_con = is_con or p[_MTYPE] == NON and p[_SEEN] & 1 << _OBSERVE  # a notification: its server then stops
+            return self.empty(RST, p[_MID]) if is_con else None
         if not is_con:
             return None
         until_ms = self._until(self.tuning.exchange_lifetime_ms)
@@ -2310,17 +2311,17 @@ class Engine:
     def _requester(self, p):
         """The open request that the response `p` answers: of this token, this peer or a group, for an ACK this ID."""
         for record in self._open:
-            token = record.token
-            if record.is_request and p[_START] == 4 + len(token) and p[_DATA].startswith(token, 4):
+            if record.is_request and p[_START] == 4 + len(record.token) and p[_DATA].startswith(record.token, 4):
                 if record.remote == p[_REMOTE] or is_multicast(record.remote):
-                    is_other = p[_MTYPE] == ACK and (p[_MID] != record.mid or record.is_non())
-                    return None if is_other else record
+                    if p[_MTYPE] == ACK and (p[_MID] != record.mid or record.is_non()):
+                        return None
+                    return record
         return None
 
     def _deliver(self, record, p, error):
         """Hand the message `p` to the extensions and, unless one takes it, to the application."""
         message = _view(p)
-        message.request = record.message
+        message.packet[_REQUEST] = record.message
         record.last_event_ms = self.now_ms
         if record.response_type is None:
             record.response_type = p[_MTYPE]
@@ -2332,14 +2333,16 @@ class Engine:
 
     def deliver(self, record, message, error):
         """Hand a response or Reset to the application; it ends the exchange, unless that is with a group or parked."""
-        self.received = ReceptionRecord(self, message, message.remote, record)
+        self.received = ReceptionRecord(self, message, message.packet[_REMOTE], record)
         if record.state == _PARKED:
             record.response = self.received
             return
-        record.responses += (self.received,)
         if record.response is None:
             record.response = self.received
-        if record.remote == message.remote:
+            record.responses = (self.received,)
+        else:
+            record.responses += (self.received,)
+        if record.remote == message.packet[_REMOTE]:
             self.end(record, error)
 
     # -- sending
@@ -2353,9 +2356,10 @@ class Engine:
         Raises ValueError for a message that cannot be sent, Full if the queue is full. Allocates about 190 bytes
         on a board, and the datagram.
         """
-        peer = message.remote if remote is None else remote
-        mtype = message.mtype
-        code = message.code
+        p = message.packet
+        peer = p[_REMOTE] if remote is None else remote
+        mtype = p[_MTYPE]
+        code = p[_CODE]
         token = message.token
         is_group = is_multicast(peer)
         if peer is None:
@@ -2364,9 +2368,9 @@ class Engine:
             mtype = NON if is_group else CON
         if is_group and mtype == CON:
             raise ValueError("a group takes NON only (RFC 7252 section 8.1)")
-        if mtype > NON or code is None or not code and (mtype == NON or _packed_len(message.packet, token) > 4):
+        if mtype > NON or code is None or not code and (mtype == NON or _packed_len(p, token) > 4):
             raise ValueError("send takes requests, responses and the empty CON; for ACK and RST see ReceptionRecord")
-        message.remote = peer
+        p[_REMOTE] = peer
         if code < 64:
             return self.enqueue(message, peer, mtype, token or (self.random(8) if code else b""), timeout_ms)
         for entry in self._pending:
@@ -2442,9 +2446,8 @@ class Engine:
                 if error:
                     record.is_unacknowledged = error is Timeout and record.response_type is None and not record.is_non()
                     record.error = error
-                on_end = record.on_end or self.on_end
-                if on_end:
-                    on_end(record)
+                if record.on_end or self.on_end:
+                    (record.on_end or self.on_end)(record)
 
     def due(self, now_ms):
         """The next datagram to send at `now_ms`, to the address in `peer`; None when there is no more."""
@@ -2480,8 +2483,8 @@ class Engine:
             record.packed[2] = record.mid >> 8
             record.packed[3] = record.mid & 255
             tuning = record.tuning or self.tuning
-            spread_ms = tuning.ack_timeout_ms * (tuning.ack_random_percent - 100) // 100
-            wait_ms = tuning.ack_timeout_ms + (_uint(self.random(2), 0, 2) * (spread_ms + 1) >> 16)
+            wait_ms = tuning.ack_timeout_ms * (tuning.ack_random_percent - 100) // 100  # at most above ACK_TIMEOUT
+            wait_ms = tuning.ack_timeout_ms + (_uint(self.random(2), 0, 2) * (wait_ms + 1) >> 16)
         else:
             wait_ms = 2 * ticks_diff(record.next_event_ms, record.last_event_ms)
         record.transmissions_left -= 1
@@ -2722,7 +2725,7 @@ class Endpoint(Engine):
         scheme = message.packet[_SCHEME]
         if scheme and (scheme == "coaps") != self.is_secure:
             raise ValueError("this endpoint speaks coaps" if self.is_secure else "coaps needs a transport with DTLS")
-        return super().send(message, self.resolve(message.remote if remote is None else remote), timeout_ms)
+        return Engine.send(self, message, self.resolve(message.remote if remote is None else remote), timeout_ms)
 
     def process(self, timeout_ms=None):
         """Send what is due and handle datagrams; returns the ReceptionRecord of one for the application, or None.

@@ -570,13 +570,13 @@ def test_registration_when_nobody_answers_then_it_goes_on_trying_and_recovers():
         run(device, registration, clock, 95000)
         check.eq((registration.location, type(registration.error)), (None, coap.Timeout))
         hub.down = False
-        run(device, registration, clock, 60000)
+        run(device, registration, clock, 130000)
         check.eq((registration.error, directory.asked()), (None, ["register"]))
         hub.down = True
         run(device, registration, clock, 450000 + 95000)
         check.eq((registration.location, type(registration.error)), (None, coap.Timeout))
         hub.down = False
-        run(device, registration, clock, 60000)
+        run(device, registration, clock, 130000)
         check.eq((registration.error, directory.asked()), (None, ["register"]))
 
 

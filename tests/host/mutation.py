@@ -25,8 +25,8 @@ TIME_LIMIT_S = 60  # a mutant that hangs is caught
 MUTANTS = (
     # retransmission, RFC 7252 section 4.2
     ("the wait doubles", "wait_ms = 2 * ticks_diff(", "wait_ms = ticks_diff("),
-    ("jitter", "(_uint(self.random(2), 0, 2) * (spread_ms + 1) >> 16)", "0"),
-    ("jitter stays in its bounds", "* (spread_ms + 1) >> 16", "* (spread_ms + 1) >> 15"),
+    ("jitter", "(_uint(self.random(2), 0, 2) * (wait_ms + 1) >> 16)", "0"),
+    ("jitter stays in its bounds", "* (wait_ms + 1) >> 16", "* (wait_ms + 1) >> 15"),
     ("as many transmissions as allowed", "else 1 + tuning.max_retransmit", "else tuning.max_retransmit"),
     ("a NON is sent once", "self.transmissions_left = 1 if mtype == NON", "self.transmissions_left = 1 if False"),
     ("an empty ACK ends retransmission",
@@ -68,9 +68,10 @@ MUTANTS = (
     ("an ACK has the request's message ID", "(p[_MID] != record.mid or", "("),
     ("no ACK answers a NON", "p[_MID] != record.mid or record.is_non()", "p[_MID] != record.mid"),
     ("a response comes from the peer", "if record.remote == p[_REMOTE] or is_multicast(record.remote):", "if True:"),
-    ("a response has the whole token", "if record.is_request and p[_START] == 4 + len(token) and",
+    ("a response has the whole token", "if record.is_request and p[_START] == 4 + len(record.token) and",
      "if record.is_request and"),
-    ("a response has the token's bytes", "4 + len(token) and p[_DATA].startswith(token, 4):", "4 + len(token):"),
+    ("a response has the token's bytes",
+     "4 + len(record.token) and p[_DATA].startswith(record.token, 4):", "4 + len(record.token):"),
     ("an empty message has the ID", "if record.mid == p[_MID] and record.state", "if record.state"),
     ("an empty message comes from the peer",
      "record.state == _SENT and record.remote == p[_REMOTE]:\n                if p",
@@ -87,7 +88,8 @@ MUTANTS = (
     ("the ACK of a separate response ends it",
      "if not record.is_request:\n                        self.end(record, None)",
      "if False:\n                        pass"),
-    ("Reset to a response nobody awaits", "return self.empty(RST, p[_MID]) if is_answered else None", "return None"),
+    ("Reset to a response nobody awaits",
+     "return self.empty(RST, p[_MID]) if is_con else None\n        if not", "return None\n        if not"),
     ("a ping is answered", "return self.empty(RST, p[_MID]) if is_con else None  # a ping", "return None"),
     # what send refuses
     ("no CON to a group", "if is_group and mtype == CON:", "if False:"),
@@ -102,7 +104,8 @@ MUTANTS = (
     ("the table of promises", "if len(self._pending) >= self._limits[2]:", "if False:"),
     # groups, section 8.2
     ("a group's members answer", "or is_multicast(record.remote):", ":"),
-    ("a group's request stays open", "if record.remote == message.remote:\n            self.end(record, error)",
+    ("a group's request stays open",
+     "if record.remote == message.packet[_REMOTE]:\n            self.end(record, error)",
      "if True:\n            self.end(record, error)"),
     ("answered by a group is no Timeout", "None if record.responses else Timeout", "Timeout"),
     ("a member answers once", " and not _has_answered(record, p[_REMOTE]):", ":"),
