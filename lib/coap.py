@@ -150,10 +150,9 @@ _LAST = const(14)  # number of the last option of a message being built
 _REMOTE = const(15)
 _REQUEST = const(16)
 _TUNING = const(17)
-_BUFFER = const(18)
+_OPT = const(18)  # its Options, None: not asked for yet
 _SCHEME = const(19)  # of the URI it was given, None: coap
-_OPT = const(20)  # its Options, None: not asked for yet
-_SLOTS = const(21)
+_SLOTS = const(20)
 
 _MAX_KNOWN = const(28)  # options up to here have a bit in _SEEN and a place in the tables below
 _MALFORMED_CRITICAL = const(1)  # bit 0: a critical option with a bad length, or repeated where it must not be
@@ -747,6 +746,7 @@ class Message:
     """
 
     version = 1
+    kept = None  # the `buffer`, and how long it may become
 
     def __init__(
         self,
@@ -764,8 +764,10 @@ class Message:
     ):
         self.packet = [
             bytearray(), 0, 0, code, mtype, mid, token, payload, 0, 0, 0, 0, 0, 0, 0, remote, None, transport_tuning,
-            None if buffer is None else (buffer, len(buffer)), None, None,
+            None, None,
         ]  # fmt: skip
+        if buffer is not None:
+            self.kept = buffer, len(buffer)
         if code is not None and (type(code) is not int or not 0 <= code <= 255):
             _check("code", code, 0, 255)
         if mtype is not None:
@@ -904,7 +906,7 @@ class Message:
 
         Raises ValueError if code, mtype or mid is missing, or if the buffer is too small.
         """
-        kept = self.packet[_BUFFER]
+        kept = self.kept
         if kept is not None:
             needed_len = _packed_len(self.packet, self.token)
             if needed_len > kept[1]:
@@ -932,7 +934,6 @@ class Message:
         """A message of its own with the same content; `changes` are fields, uri or options by name."""
         copy = _view(self.packet)
         p = copy.packet
-        p[_BUFFER] = None
         if not p[_START]:
             p[_DATA] = bytearray(p[_DATA])
             p[_PAYLOAD] = bytes(p[_PAYLOAD])
@@ -1179,8 +1180,8 @@ def is_multicast(address):
     if isinstance(host, str):
         if ":" in host:
             return host[:2].lower() == "ff"
-        first = host.split(".")[0]
-        return _is_digits(first) and 224 <= int(first) <= 239
+        first = host[:4]
+        return "224." <= first < "240." and first[3:] == "." and first[:3].isdigit()
     if isinstance(address, _BYTES):
         return len(address) == 16 and address[4] >> 4 == 14 or len(address) == 28 and address[8] == 255
     return False
