@@ -990,17 +990,17 @@ class Message:
         is_group = request is not self and is_multicast(request.remote)
         host, port = _host_and_port(request.remote if self.remote is None else self.remote)
         if opt.uri_host is not None and not is_group:
-            host = opt.uri_host if _is_ip_literal(opt.uri_host) else _quote(opt.uri_host, _PLAIN[:-2])
+            host = opt.uri_host if _is_ip_literal(opt.uri_host) else _quote((opt.uri_host,), "", _PLAIN[:-2])
         if host is None:
             raise ValueError("the request has neither Uri-Host nor remote")
         port = opt.uri_port or port
         scheme = opt.proxy_scheme or request.packet[_SCHEME] or "coap"
         uri = "%s://%s" % (scheme, host)
-        if port and port != _default_port(scheme):
+        if port and port != {"coaps": 5684, "http": 80, "https": 443}.get(scheme, 5683):
             uri += ":%d" % port
-        uri += "/" + "/".join([_quote(segment, _PLAIN) for segment in opt.uri_path])
-        query = "&".join([_quote(part, _PLAIN_QUERY) for part in opt.uri_query])
-        return uri + "?" + query if opt.uri_query else uri
+        uri += _quote(opt.uri_path, "/", _PLAIN) or "/"
+        query = _quote(opt.uri_query, "&", b"-._~!$'()*+,;=:@/?")
+        return uri + "?" + query[1:] if query else uri
 
     def get_cache_key(self, ignore_options=()):
         """A hashable that two requests share if one's response may answer the other (RFC 7252 section 5.6).
@@ -1035,12 +1035,14 @@ class Message:
             line += " " + ("CON", "NON", "ACK", "RST")[p[_MTYPE]]
         if p[_MID] is not None:
             line += " mid=%d" % p[_MID]
-        line += " token=" + "".join(["%02x" % b for b in self.token])
+        line += " token=" + bytes(self.token).hex()
         for number, value in _raw_options(p):
-            name = [name for name in _NAMES if _NAMES[name] == number and name != "etags"]
             if _FORMAT[_place(number)] == _UINT:
                 value = _uint(value, 0, len(value))
-            line += " %s=%r" % (name[0] if name else number, value)
+            for name in _NAMES:
+                if _NAMES[name] == number and name != "etags":
+                    number = name
+            line += " %s=%r" % (number, value)
         return "%s, %d bytes>" % (line, len(self.payload))
 
 
@@ -1053,7 +1055,8 @@ def code_text(code):
     text = "%d.%02d" % (code >> 5, code & 31)
     for name in globals():
         if globals()[name] == code and name.isupper() and name[0] != "_":
-            text += "".join([" " + word[0] + word[1:].lower() for word in name.split("_")])
+            for word in name.split("_"):
+                text += " " + word[0] + word[1:].lower()
     return text
 
 
@@ -1081,7 +1084,7 @@ def _parse_uri(uri):
         _add(p, _URI_PATH, _encode_value(_URI_PATH, segment))
     for part in query.split("&") if mark else ():
         _add(p, _URI_QUERY, _encode_value(_URI_QUERY, _unquote(part)))
-    p[_REMOTE] = "%s:%d" % (host, port or _default_port(scheme))
+    p[_REMOTE] = "%s:%d" % (host, port or (5683 if scheme == "coap" else 5684))
     p[_SCHEME] = scheme
     return p
 
@@ -1092,28 +1095,31 @@ def _split_authority(authority):
     if not mark or "]" in port:
         host, port = authority, ""
     name = host[1:-1] if host[:1] == "[" and host[-1:] == "]" else host.replace(":", "[")
-    if not name or "[" in name or "]" in name or "@" in name or port and not _is_digits(port):
+    if not name or "[" in name or "]" in name or "@" in name or port and not 0 < _number(port) < 65536:
         raise ValueError("a host is name[:port] or [IPv6][:port], not %r" % authority)
-    if port:
-        _check("a port", int(port), 1, 65535)
     return host.lower(), int(port or 0)
 
 
-def _is_digits(text):
-    return text.isdigit() and len(text) == len(text.encode())  # CPython has other scripts' digits, too
+def _number(text):
+    """The number that `text` is in decimal digits, or -1."""
+    return int(text) if text.isdigit() and len(text) == len(text.encode()) else -1  # CPython knows other digits, too
 
 
 def _is_ip_literal(host):
     """Whether `host` is [IPv6] or four numbers up to 255."""
     parts = host.split(".")
-    return host[0] == "[" or len(parts) == 4 and all([_is_digits(part) and int(part) < 256 for part in parts])
+    for part in parts:
+        if not 0 <= _number(part) < 256:
+            return host[0] == "["
+    return len(parts) == 4
 
 
 def _split_path(path):
     """The decoded segments of a URI's path, without "." and ".." (RFC 3986 section 5.2.4)."""
     segments = []
     segment = ""
-    for segment in [_unquote(part) for part in path.split("/")]:
+    for segment in path.split("/"):
+        segment = _unquote(segment)
         if segment == "..":
             segments = segments[:-1]
         elif segment != ".":
@@ -1128,31 +1134,25 @@ def _unquote(text):
     parts = text.split("%")
     out = bytearray(parts.pop(0).encode())
     for part in parts:
-        digits = "0123456789abcdef"
-        high = digits.find(part[:1].lower()) if part else -1
-        low = digits.find(part[1:2].lower()) if len(part) > 1 else -1
-        if high < 0 or low < 0:
+        digits = part[:2]
+        if len(digits) < 2 or digits.strip("0123456789abcdefABCDEF"):
             raise ValueError("% takes two hexadecimal digits in " + text)
-        out.append(high << 4 | low)
+        out.append(int(digits, 16))
         out += part[2:].encode()
     return str(out, "utf-8")
 
 
-def _default_port(scheme):
-    """The port that a URI of this scheme need not name."""
-    return {"coaps": 5684, "http": 80, "https": 443}.get(scheme, 5683)
-
-
 _PLAIN = b"-._~!$&'()*+,;=:@"  # what a path segment has as it is, besides letters and digits (RFC 3986)
-_PLAIN_QUERY = b"-._~!$'()*+,;=:@/?"
 
 
-def _quote(text, plain):
-    """`text` percent-encoded."""
+def _quote(values, start, plain):
+    """The texts `values` percent-encoded, each behind a `start`."""
     out = ""
-    for b in text.encode():
-        is_plain = 48 <= b < 58 or 65 <= b < 91 or 97 <= b < 123 or b in plain
-        out += chr(b) if is_plain else "%%%02X" % b
+    for text in values:
+        out += start
+        for b in text.encode():
+            is_plain = 48 <= b < 58 or 65 <= b < 91 or 97 <= b < 123 or b in plain
+            out += chr(b) if is_plain else "%%%02X" % b
     return out
 
 
@@ -1165,9 +1165,12 @@ def _host_and_port(remote):
     if not isinstance(remote, bytes) or len(remote) < 16:
         return None, 0
     if len(remote) == 16:
-        host = ".".join([str(b) for b in remote[4:8]])
+        host = "%d.%d.%d.%d" % tuple(remote[4:8])
     else:
-        host = "[%s]" % ":".join(["%x" % _uint(remote, at, at + 2) for at in range(8, 24, 2)])
+        host = ""
+        for at in range(8, 24, 2):
+            host += ":%x" % _uint(remote, at, at + 2)
+        host = "[%s]" % host[1:]
     return host, _uint(remote, 2, 4)
 
 
@@ -1463,13 +1466,13 @@ def _path_key(p):
 
 def _link(path, attributes):
     """A link of RFC 6690: `</path>;name=value...`; a str is quoted, True is a name alone, a tuple is a list."""
-    link = "</%s>" % "/".join([_quote(segment, _PLAIN) for segment in path])
+    link = "<%s>" % (_quote(path, "/", _PLAIN) or "/")
     for name in sorted(attributes):
         value = attributes[name]
         if value is None or value is False:
             continue
         if isinstance(value, tuple):
-            value = " ".join([str(item) for item in value])
+            value = " ".join(map(str, value))
         link += ";" + name.rstrip("_")
         if isinstance(value, str):
             if '"' in value or "\\" in value:
@@ -1509,7 +1512,10 @@ class _Links:
         self.etag = len(resources).to_bytes(2, "big")  # they are only added
         self.links = []
         for resource in resources:
-            if resource.link and all([_matches(resource.link, query) for query in queries]):
+            passed = resource.link
+            for query in queries:
+                passed = passed and _matches(resource.link, query)
+            if passed:
                 self.links.append(resource.link)
 
     def readinto_at(self, buffer, offset):
@@ -1524,16 +1530,6 @@ class _Links:
                 filled += len(piece)
             at += len(data)
         return filled
-
-    def whole_len(self, room_len):
-        """How many bytes the first links have of which no more fit into `room_len`."""
-        whole_len = 0
-        for link in self.links:
-            link_len = len(link.encode()) + (whole_len > 0)
-            if whole_len + link_len > room_len:
-                break
-            whole_len += link_len
-        return whole_len
 
 
 # ---- duplicates ----
@@ -2003,9 +1999,13 @@ class Engine:
         links = _Links(self.resources, request.opt.uri_query)
         if self.sends_blocks:
             return links
-        buffer = bytearray(links.whole_len(self.datagram_len - 32))
-        links.readinto_at(buffer, 0)
-        return buffer
+        document = bytearray()
+        for link in links.links:
+            link = ("," + link if document else link).encode()
+            if len(document) + len(link) > self.datagram_len - 32:
+                break
+            document += link
+        return document
 
     # -- receiving requests
 
@@ -2881,7 +2881,7 @@ class Endpoint(Engine):
             raise ValueError("a group is 224.0.0.0 to 239.255.255.255 or begins with ff, not " + group)
         if ":" not in group:
             level, option = 0, socket.IP_ADD_MEMBERSHIP
-            member = bytes([int(part) for part in group.split(".") + (interface or "0.0.0.0").split(".")])
+            member = bytes(map(int, group.split(".") + (interface or "0.0.0.0").split(".")))
         elif hasattr(socket, "inet_pton"):
             level, option = _IPV6, _JOIN_GROUP
             member = socket.inet_pton(socket.AF_INET6, group) + (interface or 0).to_bytes(4, sys.byteorder)

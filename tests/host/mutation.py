@@ -161,8 +161,8 @@ MUTANTS = (
     # routing and discovery, section 6.5 and RFC 6690
     ("the path is compared", "while resource is not None and resource.path and not", "while False and not"),
     ("the first segment's length", "p[_PATH]) << 16 | p[_FIRST_LEN] << 8 |", "p[_PATH]) << 16 |"),
-    ("whole links", "if whole_len + link_len > room_len:", "if False:"),
-    ("all filters", "if resource.link and all([_matches(", "if resource.link and any([not queries] + [_matches("),
+    ("whole links", "if len(document) + len(link) > self.datagram_len - 32:", "if False:"),
+    ("all filters", "passed = passed and _matches(", "passed = resource.link and _matches("),
     ("a filter's prefix", "wanted[-1:] == \"*\" and value.startswith(wanted[:-1])", "False"),
     ("one of several values", "values = value.split(\" \") + [value]", "values = [value]"),
     # groups, section 8
