@@ -38,7 +38,11 @@ assign a function there, or switch the limit off by unverified_len=None where no
 
 from binascii import crc32
 
+# A builtin is looked for in the module first, which takes MicroPython long where it is not there
+from builtins import bytes, len, type
+
 import coap
+from coap import ticks_diff
 
 try:
     from micropython import const
@@ -59,43 +63,53 @@ _ASKER = const(10)
 _LAST = const(14)
 _REMOTE = const(15)
 
+# As in coap.py, where each use would be looked up
+_GET = const(1)
+_DELETE = const(4)
+_FETCH = const(5)
+_CONTINUE = const(95)
+_BAD_REQUEST = const(128)
+_REQUEST_ENTITY_INCOMPLETE = const(136)
+_REQUEST_ENTITY_TOO_LARGE = const(141)
+_INTERNAL_SERVER_ERROR = const(160)
+_SERVICE_UNAVAILABLE = const(163)
+_REPLY = const(1)
+_CONSUMED = const(2)
+_PARKED = const(3)
+
 _BLOCK2 = const(1 << 23)
 _BLOCK1 = const(1 << 27)
 _BLOCKS = const(_BLOCK2 | _BLOCK1)
 _MORE = const(8)
+_LAST_NUM = const(0xFFFFF)
 _SMALL_LEN = const(64)  # a payload up to this length is never split unless that was asked for
 _OPTIONS_LEN = const(20)  # what Block1, Block2, Size2, an ETag of ours and the payload's marker take at most
-_PARKED = const(3)
 
 _GRACE_MS = const(10000)  # a body this old gives way to a newcomer
 _PACE = const(64)  # ... if it came slower than this, in bytes a second
 _RESTARTS = const(3)  # how often a client begins anew
 
-_TOO_LONG = const(1)
 _FAILED = const(-1)
+
+# What a server holds for a peer, a body that comes in or an answer that is fetched, is a list. Slots:
+_KEY = const(0)  # a tuple, the peer first
+_BODY = const(1)  # the sink, or what is answered
+_LENGTH = const(2)  # how far it has come
+_BEGAN_MS = const(3)
+_UNTIL_MS = const(4)
+_ANSWER = const(5)  # of an answer: code and options; of a body that is whole: the datagram with its end
 
 
 def _key(engine, request, is_answer):
-    """What the requests for the blocks of one body have in common, besides their peer (RFC 9175 section 3.3).
+    """What the requests for the blocks of one body have in common (RFC 9175 section 3.3), and only they.
 
-    That is their security context, too, if coap_oscore is attached. When an answer is fetched there is no payload any
-    more, so nor is its Content-Format.
+    That is their peer and their security context, too, if coap_oscore is attached. When an answer is fetched there is
+    no payload any more, so nor is its Content-Format.
     """
     context_of = getattr(engine, "context_of", None)
     key = request.get_cache_key((12, 23, 27) if is_answer else (23, 27))
-    return (is_answer, key[0], context_of and context_of(request)) + key[2:]  # without the payload, which a FETCH has
-
-
-class _Body:
-    """What a server holds for a peer: a body that comes in, or an answer that is fetched."""
-
-    def __init__(self, peer, key, payload, now_ms):
-        self.peer = peer
-        self.key = key
-        self.payload = payload  # the sink, or what is answered
-        self.length = 0  # how far it has come
-        self.began_ms = self.until_ms = now_ms
-        self.response = None  # of an answer: code and options
+    # without the payload, which a FETCH has
+    return (request.remote, is_answer, key[0], context_of and context_of(request)) + key[2:]
 
 
 class Transfer:
@@ -106,23 +120,20 @@ class Transfer:
     etag    the ETag of what is downloaded, None if there is none
     """
 
-    def __init__(self, sink, source, offset, etag, progress, szx):
+    record = None  # that of the application
+    steps = None  # the generator that yields the request for each block, until the transfer has ended
+    current = None  # the record of the block on its way
+    tag = None  # Request-Tag
+    observe = None  # the sequence number of a notification
+    keeps_open = False  # whether its failure leaves the record open, an observation
+
+    def __init__(self, sink, source, offset, etag, progress):
         self.sink = sink
-        self.source = source
-        self.offset = offset & -(16 << szx)  # where a block begins
+        self.source = source  # None when all has gone
+        self.offset = offset
         self.etag = etag
         self.progress = progress
-        self.szx = szx
         self.total = len(source) if isinstance(source, bytes) else getattr(source, "size", None)
-        self.record = None  # that of the application
-        self.current = None  # the record of the block on its way
-        self.first = None  # the response to the first block, without payload
-        self.block_len = -1  # of the block sent last
-        self.is_last = False  # whether that was the last
-        self.tag = None  # Request-Tag
-        self.restarts = _RESTARTS
-        self.observe = None  # the sequence number of a notification
-        self.keeps_open = False  # whether its failure leaves the record open, an observation
 
 
 class Blocks:
@@ -136,17 +147,18 @@ class Blocks:
             szx -= 1
         self.engine = engine
         self.szx = szx
-        self.limits = transfers, per_host
+        self.transfers = transfers
+        self.per_host = per_host
         self.body_len = body_len
         self.sink_len = sink_len
         self.idle_ms = idle_ms
         self.unverified_len = unverified_len
         self.reuse_token = reuse_token
-        self.bodies = []
+        self.bodies = {}  # by key
         self.sinks = {}  # Resource -> what opens a sink for it
-        self._finished = None  # (sink, datagram) of the body that has just become whole
+        self._finished = None  # the body that has just become whole
         self._next = None  # the Transfer of the request about to be sent
-        self._tags = int.from_bytes(engine.random(3), "big")
+        self._tag = int.from_bytes(engine.random(3), "big")  # the latest Request-Tag
 
     def is_verified(self, peer):
         """Whether the address `peer` was proved to be the sender's; assign another function."""
@@ -155,144 +167,43 @@ class Blocks:
     def sink(self, resource):
         """A decorator for `open(request)`, which returns the sink of what is sent to `resource`, None or a code."""
 
-        def set_opener(opener):
-            self.sinks[resource] = opener
-            return opener
+        def set_handler(handler):
+            self.sinks[resource] = handler
+            return handler
 
-        return set_opener
+        return set_handler
 
-    def _call(self, function, *args):
+    def _call(self, handler, *args):
         """What a function of the application returns, -1 if it raised."""
         engine = self.engine
         was_in_handler = engine._is_in_handler
         engine._is_in_handler = True
         try:
-            return function(*args)
+            return handler(*args)
         except Exception as error:
             if engine.log:
                 engine.log("block-wise transfer", error)
-            return -1
+            return _FAILED
         finally:
             engine._is_in_handler = was_in_handler
 
-    # -- server: bodies that come in
+    def _write(self, sink, offset, data, total):
+        """Put a block of a body of at least `total` bytes into a sink, a bytearray or one of the application.
 
-    def request(self, request, response):
-        """Take a block of a body, or continue an answer; see Engine.attach."""
-        p = request.packet
-        r = response.packet
-        r[_ASKED] = p[_DATA]
-        r[_ASKER] = p[_REMOTE]
-        self._finished = None
-        code = p[_CODE]
-        seen = p[_SEEN] & _BLOCKS
-        has_body = seen & _BLOCK1 or self.sinks and code != coap.GET and code != coap.DELETE
-        if not seen and not has_body:
-            return None
-        block2 = request.opt.block2 or 0
-        if block2 & 7 == 7:
-            result = coap.BAD_REQUEST
-        elif block2 >> 4 and code != coap.GET and not seen & _BLOCK1:
-            return self._continue(request, r)
-        else:
-            result = self._receive(request, response) if has_body else None
-        if result is None:
-            return None
-        r[_CODE] = result
-        return coap.REPLY
-
-    def _receive(self, request, response):
-        """Take a block of a request's body; returns the code to answer with, None if there is a body to handle."""
-        p = request.packet
-        block = request.opt.block1
-        if block is None:
-            if self.engine._route(p) not in self.sinks:
-                return None
-            block = 6
-        payload = request.payload
-        block_len = len(payload)
-        more = block & _MORE
-        if block & 7 == 7 or block_len > 16 << (block & 7) and p[_SEEN] & _BLOCK1:
-            return coap.BAD_REQUEST
-        if more and block_len < 16 << (block & 7):
-            return coap.BAD_REQUEST
-        offset = block >> 4 << (block & 7) + 4
-        key = _key(self.engine, request, False)
-        body = self._find(p[_REMOTE], key)
-        if not offset:
-            if body is not None:
-                self._drop(body)
-            body = self._begin(request, response, key, more)
-            if not isinstance(body, _Body):
-                return body
-        elif body is None:
-            return coap.REQUEST_ENTITY_INCOMPLETE
-        elif more and offset + block_len == body.length:
-            return coap.CONTINUE  # the same block once more: its answer was lost
-        return self._store(request, response, body, offset, payload)
-
-    def _store(self, request, response, body, offset, payload):
-        """Put a block into its body; returns as _receive."""
-        sink = body.payload
-        if offset != body.length:
-            if offset > body.length:
-                self._drop(body)
-            return coap.REQUEST_ENTITY_INCOMPLETE
-        fault = self._write(sink, offset, payload)
-        if fault or (request.opt.size1 or 0) > self._limit_len(sink):
-            self._drop(body)
-            if fault == _FAILED:
-                return coap.INTERNAL_SERVER_ERROR
-            response.opt.size1 = self._limit_len(sink)
-            return coap.REQUEST_ENTITY_TOO_LARGE
-        body.length += len(payload)
-        if (request.opt.block1 or 0) & _MORE:
-            self._keep(body)
-            return coap.CONTINUE
-        self.bodies.remove(body)
-        p = request.packet
-        p[_PAYLOAD] = bytes(sink) if isinstance(sink, bytearray) else sink
-        self._finished = sink, p[_DATA]
-        return None
-
-    def _begin(self, request, response, key, more):
-        """A place for the body whose first block came, the code of its refusal, or None: it is whole already."""
-        p = request.packet
-        opener = self.sinks.get(self.engine._route(p))
-        if not more and not opener:
-            return None
-        wait_s = self._admit(p[_REMOTE])
-        if wait_s:
-            response.opt.max_age = wait_s
-            return coap.SERVICE_UNAVAILABLE
-        sink = self._call(opener, request) if opener else None
-        if isinstance(sink, int):
-            return sink if sink > 0 else coap.INTERNAL_SERVER_ERROR
-        if sink is None:
-            if not more:
-                return None
-            sink = bytearray()
-        body = _Body(p[_REMOTE], key, sink, self.engine.now_ms)
-        self.bodies.append(body)
-        return body
-
-    def _write(self, sink, offset, data):
-        """Put a block into a sink, a bytearray or one of the application; returns 0, _TOO_LONG or _FAILED."""
-        if offset + len(data) > self._limit_len(sink):
-            return _TOO_LONG
-        if not data and offset:
-            return 0
-        if not isinstance(sink, bytearray):
-            return self._call(sink.write_at, offset, data) == _FAILED and _FAILED
-        try:
-            sink[offset:] = data
-        except MemoryError:
+        Returns None, -1 if that failed, or how many bytes the sink takes if these are too many.
+        """
+        is_memory = isinstance(sink, bytearray)
+        limit_len = self.body_len if is_memory else getattr(sink, "limit_len", self.sink_len)
+        if max(offset + len(data), total) > limit_len:
+            return limit_len
+        if is_memory:
+            try:
+                sink[offset:] = data
+            except MemoryError:
+                return _FAILED
+        elif (data or not offset) and self._call(sink.write_at, offset, data) == _FAILED:
             return _FAILED
-        return 0
-
-    def _limit_len(self, sink):
-        """How many bytes a sink takes."""
-        return self.body_len if isinstance(sink, bytearray) else getattr(sink, "limit_len", self.sink_len)
+        return None
 
     def _read(self, source, offset, block_len):
         """(how long a body is at least, its block at `offset`); the block is None if it cannot be read."""
@@ -304,28 +215,103 @@ class Blocks:
             return 0, None
         return offset + filled, bytes(buffer[: min(filled, block_len)])
 
-    # -- server: the table
+    # -- server: bodies that come in
 
-    def _find(self, peer, key):
-        """The body of `peer` with that key, or None."""
-        for body in self.bodies:
-            if body.peer == peer and body.key == key:
+    def request(self, request, response):
+        """Take a block of a body, or continue an answer; see Engine.attach."""
+        p = request.packet
+        r = response.packet
+        r[_ASKED] = p[_DATA]
+        r[_ASKER] = p[_REMOTE]
+        self._finished = None
+        if not p[_SEEN] & _BLOCKS and not self.sinks:
+            return None
+        block2 = request.opt.block2 or 0
+        if block2 & 7 == 7:
+            result = _BAD_REQUEST
+        elif block2 >> 4 and p[_CODE] != _GET and not p[_SEEN] & _BLOCK1:
+            result = self._continue(request, r)
+        else:
+            result = self._take(request, response)
+        if result is None:
+            return None
+        r[_CODE] = result
+        return _REPLY
+
+    def _take(self, request, response):
+        """Take a block of a request's body; returns the code to answer with, None if there is a body to handle."""
+        p = request.packet
+        block = request.opt.block1
+        if block is None:
+            if p[_CODE] == _GET or p[_CODE] == _DELETE or self.engine._route(p) not in self.sinks:
+                return None
+            block = 6
+        payload = request.payload
+        more = block & _MORE
+        block_len = 16 << (block & 7)
+        offset = (block >> 4) * block_len
+        if block & 7 == 7 or len(payload) > block_len and p[_SEEN] & _BLOCK1 or more and len(payload) < block_len:
+            return _BAD_REQUEST
+        key = _key(self.engine, request, False)
+        body = self.bodies.get(key)
+        if not offset:
+            if body:
+                self._drop(body)
+            body = self._begin(request, response, key, more)
+            if not isinstance(body, list):
                 return body
+        elif not body:
+            return _REQUEST_ENTITY_INCOMPLETE
+        elif more and offset + block_len == body[_LENGTH]:
+            return _CONTINUE  # the same block once more: its answer was lost
+        elif offset != body[_LENGTH]:
+            if offset > body[_LENGTH]:
+                self._drop(body)
+            return _REQUEST_ENTITY_INCOMPLETE
+        sink = body[_BODY]
+        fault = self._write(sink, offset, payload, request.opt.size1 or 0)
+        if fault is not None:
+            self._drop(body)
+            if fault == _FAILED:
+                return _INTERNAL_SERVER_ERROR
+            response.opt.size1 = fault
+            return _REQUEST_ENTITY_TOO_LARGE
+        body[_LENGTH] += len(payload)
+        if more:
+            body[_UNTIL_MS] = self.engine._until(self.idle_ms)
+            return _CONTINUE
+        del self.bodies[key]
+        p[_PAYLOAD] = bytes(sink) if isinstance(sink, bytearray) else sink
+        body[_ANSWER] = p[_DATA]
+        self._finished = body
         return None
 
-    def _keep(self, body):
-        """Keep `body` until it has been idle."""
-        body.until_ms = coap.ticks_add(self.engine.now_ms, self.idle_ms)
-        self.engine.wake(body.until_ms)
+    def _begin(self, request, response, key, more):
+        """A place for the body whose first block came, the code of its refusal, or None: it is whole already."""
+        handler = self.sinks.get(self.engine._route(request.packet))
+        if not more and not handler:
+            return None
+        wait_s = self._admit(request.remote)
+        if wait_s:
+            response.opt.max_age = wait_s
+            return _SERVICE_UNAVAILABLE
+        sink = self._call(handler, request) if handler else None
+        if isinstance(sink, int):
+            return sink if sink > 0 else _INTERNAL_SERVER_ERROR
+        if sink is None:
+            if not more:
+                return None
+            sink = bytearray()
+        now_ms = self.engine.now_ms
+        body = self.bodies[key] = [key, sink, 0, now_ms, now_ms, None]
+        return body
+
+    # -- server: the table
 
     def _drop(self, body):
-        """Forget `body`, and tell its sink."""
-        self.bodies.remove(body)
-        self._abort(body.payload)
-
-    def _abort(self, sink):
-        """Tell a sink that its body will not be completed."""
-        abort = getattr(sink, "abort", None)
+        """Forget `body`, if it is not forgotten yet, and tell its sink that it will not be completed."""
+        self.bodies.pop(body[_KEY], None)
+        abort = getattr(body[_BODY], "abort", None)
         if abort:
             self._call(abort)
 
@@ -335,19 +321,23 @@ class Blocks:
         When the table is full, or the host has its share, the slowest gives way: one that came with less than
         _PACE bytes a second since it began, at least _GRACE_MS ago, or whose sender is not verified while `peer` is.
         """
+        bodies = self.bodies.values()
         host = coap._host(peer)
-        crowd = [body for body in self.bodies if coap._host(body.peer) == host]
-        if len(crowd) < self.limits[1]:
-            crowd = self.bodies
-            if len(crowd) < self.limits[0]:
+        crowd = []
+        for body in bodies:
+            if coap._host(body[_KEY][0]) == host:
+                crowd.append(body)
+        if len(crowd) < self.per_host:
+            crowd = bodies
+            if len(self.bodies) < self.transfers:
                 return 0
         now_ms = self.engine.now_ms
         soonest_ms = self.idle_ms
         slowest = None
         for body in crowd:
-            left_ms = max(_GRACE_MS, body.length * 1000 // _PACE) - coap.ticks_diff(now_ms, body.began_ms)
-            left_ms = min(left_ms, coap.ticks_diff(body.until_ms, now_ms))
-            if not self.is_verified(body.peer) and self.is_verified(peer):
+            left_ms = max(_GRACE_MS, body[_LENGTH] * 1000 // _PACE) - ticks_diff(now_ms, body[_BEGAN_MS])
+            left_ms = min(left_ms, ticks_diff(body[_UNTIL_MS], now_ms))
+            if not self.is_verified(body[_KEY][0]) and self.is_verified(peer):
                 left_ms = 0
             if left_ms <= soonest_ms:
                 soonest_ms = left_ms
@@ -359,125 +349,116 @@ class Blocks:
 
     def tick(self, now_ms):
         """Forget what has been idle; see Engine.attach."""
-        for body in self.bodies[:]:
-            if coap.ticks_diff(body.until_ms, now_ms) <= 0:
+        for body in list(self.bodies.values()):
+            if ticks_diff(body[_UNTIL_MS], now_ms) <= 0:
                 self._drop(body)
-
-    def next_ms(self, now_ms):
-        """Milliseconds until the next is forgotten, or None; see Engine.attach."""
-        soonest_ms = None
-        for body in self.bodies:
-            left_ms = coap.ticks_diff(body.until_ms, now_ms)
-            if soonest_ms is None or left_ms < soonest_ms:
-                soonest_ms = left_ms
-        return soonest_ms
+            else:
+                self.engine.wake(body[_UNTIL_MS])
 
     # -- server: what goes out
 
     def response(self, request, response):
         """Add what the blocks of the request need, cut the payload; see Engine.attach."""
         r = response.packet
-        payload = r[_PAYLOAD]
-        if request is None:
-            request = self._asked(response)
-        elif not request.packet[_SEEN] & _BLOCKS and type(payload) is bytes and len(payload) <= _SMALL_LEN:
-            if r[_CODE] < coap.REQUEST_ENTITY_TOO_LARGE and not self._finished:
+        if request is not None and not self._finished and not request.packet[_SEEN] & _BLOCKS:
+            if r[_CODE] < _REQUEST_ENTITY_TOO_LARGE and type(r[_PAYLOAD]) is bytes and len(r[_PAYLOAD]) <= _SMALL_LEN:
                 return
-        code = r[_CODE]
-        finished = self._finished
-        if finished and request is not None and finished[1] is request.packet[_DATA]:
-            self._finished = None
-            if code >= coap.BAD_REQUEST:
-                self._abort(finished[0])
-        block1 = request and request.opt.block1
-        if block1 is None and code == coap.REQUEST_ENTITY_TOO_LARGE:
-            block1 = 0  # the whole was too large for a datagram: blocks would not be
-        if block1 is not None and block1 & 7 < 7:
-            szx = min(block1 & 7 if block1 else 6, self.szx)
-            response.opt.block1 = block1 & ~15 | (_MORE if code == coap.CONTINUE else 0) | szx
-        if code < coap.BAD_REQUEST and request is not None and request.packet[_SEEN] & _BLOCK2:
-            self._cut(request, response, payload, request.opt.block2)
-        elif payload or type(payload) is not bytes:
-            self._cut(request, response, payload, None)
+        self._complete(request, response, r)
 
-    def _asked(self, response):
-        """The request that a separate response answers, None if that is not known."""
-        r = response.packet
-        if not r[_ASKED] or r[_ASKER] != r[_REMOTE]:
-            return None
-        request = coap.Message.decode(r[_ASKED], r[_ASKER])
-        return request if request.token == response.token else None
+    def _complete(self, request, response, r):
+        """As response, of what may need blocks."""
+        payload = r[_PAYLOAD]
+        code = r[_CODE]
+        if request is None and r[_ASKED] and r[_ASKER] == r[_REMOTE]:  # a separate response
+            request = coap.Message.decode(r[_ASKED], r[_ASKER])
+            if request.token != response.token:
+                request = None
+        block1 = block2 = None
+        if request is not None:
+            block1 = request.opt.block1
+            if code < _BAD_REQUEST:
+                block2 = request.opt.block2
+            body = self._finished
+            if body and body[_ANSWER] is request.packet[_DATA]:
+                self._finished = None
+                if code >= _BAD_REQUEST:
+                    self._drop(body)
+        if block1 is None and code == _REQUEST_ENTITY_TOO_LARGE:
+            block1 = 6  # the whole was too large for a datagram: blocks would not be
+        if block1 is not None and block1 & 7 < 7:
+            response.opt.block1 = block1 & ~15 | (_MORE if code == _CONTINUE else 0) | min(block1 & 7, self.szx)
+        if block2 is not None or payload or type(payload) is not bytes:
+            self._cut(request, response, payload, block2)
 
     def _cut(self, request, response, payload, block2):
         """Put the block that was asked for into the response: `block2` of the request, None if it has none."""
         r = response.packet
+        opt = response.opt
         limit_len = self.engine.datagram_len - 1
         if self.unverified_len and not self.is_verified(r[_REMOTE]):
             limit_len = min(limit_len, self.unverified_len)
         room = limit_len - 5 - len(response.token) - r[_END]
         is_source = hasattr(payload, "readinto_at")
-        if block2 is None and not is_source and len(payload) <= room:
+        szx = self.szx
+        offset = 0
+        if block2 is not None:
+            szx = min(block2 & 7, szx)
+            if opt.observe is None:  # of a notification only block 0 is observed
+                offset = block2 >> 4 << (block2 & 7) + 4
+        elif not is_source and len(payload) <= room:
             return
-        szx = self.szx if block2 is None else min(block2 & 7, self.szx)
         while szx and (16 << szx) + _OPTIONS_LEN > room + 1:
             szx -= 1
-        offset = 0
-        opt = response.opt
-        if block2 is not None and opt.observe is None:  # of a notification only block 0 is observed
-            offset = block2 >> 4 << (block2 & 7) + 4
         total, data = self._read(payload, offset, 16 << szx)
         if data is None or offset and total <= offset:
-            r[_CODE] = coap.INTERNAL_SERVER_ERROR if data is None else coap.BAD_REQUEST
+            r[_CODE] = _INTERNAL_SERVER_ERROR if data is None else _BAD_REQUEST
             r[_DATA][:] = r[_PAYLOAD] = b""
             r[_END] = r[_LAST] = 0
             return
         r[_PAYLOAD] = data
         end = offset + len(data)
-        more = total > end
-        if block2 is None and not more:
+        if block2 is None and total <= end:
             return
-        if (more or offset) and opt.etag is None:
+        if (total > end or offset) and opt.etag is None:
             opt.etag = getattr(payload, "etag", None) if is_source else crc32(payload).to_bytes(4, "big")
-        if request is not None and request.code != coap.GET and opt.observe is None:
-            self._keep_answer(request, response, payload, end, more)
-        opt.block2 = offset >> szx + 4 << 4 | (_MORE if more else 0) | szx
+        if request is not None and request.code != _GET and opt.observe is None:
+            self._keep_answer(request, response, payload, end, total)
+        opt.block2 = offset >> szx + 4 << 4 | (_MORE if total > end else 0) | szx
         if not offset:
             opt.size2 = getattr(payload, "size", None) if is_source else total
 
-    def _keep_answer(self, request, response, payload, end, more):
+    def _keep_answer(self, request, response, payload, end, total):
         """Keep what cannot be asked for twice, or forget it when its last block goes."""
-        peer = response.packet[_REMOTE]
-        key = _key(self.engine, request, True)
-        body = self._find(peer, key)
-        if body is not None and (not more or not request.opt.block2):
+        engine = self.engine
+        key = _key(engine, request, True)
+        body = self.bodies.get(key)
+        block2 = request.opt.block2 or 0
+        if body and (total <= end or not block2):
             self._drop(body)
             body = None
-        if body is None and more and not (request.opt.block2 or 0) >> 4 and not self._admit(peer):
-            body = _Body(peer, key, payload if hasattr(payload, "readinto_at") else bytes(payload), self.engine.now_ms)
-            body.response = response.copy(payload=b"", block1=None)
-            self.bodies.append(body)
-        if body is not None:
-            body.length = end
-            self._keep(body)
+        if not body and total > end and not block2 >> 4 and not self._admit(request.remote):
+            payload = payload if hasattr(payload, "readinto_at") else bytes(payload)
+            body = [key, payload, 0, engine.now_ms, 0, response.copy(payload=b"", block1=None)]
+            self.bodies[key] = body
+        if body:
+            body[_LENGTH] = end
+            body[_UNTIL_MS] = engine._until(self.idle_ms)
 
     def _continue(self, request, r):
-        """Answer from what was kept; returns None if the handler is to run again."""
-        p = request.packet
-        body = self._find(p[_REMOTE], _key(self.engine, request, True))
-        if p[_CODE] == coap.FETCH and request.payload:
-            if body is not None:
+        """Answer from what was kept; returns the code, None if the handler is to run again."""
+        body = self.bodies.get(_key(self.engine, request, True))
+        if request.code == _FETCH and request.payload:
+            if body:
                 self._drop(body)  # the client repeats its payload: the handler can run for each block
             return None
-        if body is None:
-            r[_CODE] = coap.REQUEST_ENTITY_INCOMPLETE
-        else:
-            q = body.response.packet
-            r[_DATA][:] = q[_DATA]
-            r[_END] = q[_END]
-            r[_LAST] = q[_LAST]
-            r[_CODE] = q[_CODE]
-            r[_PAYLOAD] = body.payload
-        return coap.REPLY
+        if not body:
+            return _REQUEST_ENTITY_INCOMPLETE
+        q = body[_ANSWER].packet
+        r[_DATA][:] = q[_DATA]
+        r[_END] = q[_END]
+        r[_LAST] = q[_LAST]
+        r[_PAYLOAD] = body[_BODY]
+        return q[_CODE]
 
     # -- client
 
@@ -488,9 +469,7 @@ class Blocks:
         Transfer. The arguments are those of Engine.send, whose timeout_ms holds for each block, and of download.
         Raises as Engine.send.
         """
-        return self._with(
-            Transfer(sink, source, offset, etag, progress, self.szx), self.engine.send, message, remote, timeout_ms
-        )
+        return self._with(self.engine.send, (message, remote, timeout_ms), {}, sink, source, offset, etag, progress)
 
     def download(self, uri, sink, offset=0, etag=None, progress=None, timeout_ms=None, **options):
         """GET `uri` into `sink`, block by block, serving meanwhile; returns the response, without payload.
@@ -503,22 +482,23 @@ class Blocks:
         server's blocks do not fit together; coap.Error if the body changes all the time. Errors have `offset` and
         `etag`. A response of 4.xx or 5.xx is returned, and nothing more is written.
         """
-        transfer = Transfer(sink, None, offset, etag, progress, self.szx)
-        return self._with(transfer, self.engine.request, coap.GET, uri, b"", timeout_ms, **options)
+        args = (_GET, uri, b"", timeout_ms)
+        return self._with(self.engine.request, args, options, sink, None, offset, etag, progress)
 
     def upload(self, method, uri, source, progress=None, timeout_ms=None, **options):
         """Send what is in `source` as the body of a request, block by block; returns the response.
 
         Arguments and errors are those of download. A server that lost the first blocks gets all of them again.
         """
-        transfer = Transfer(None, source, 0, None, progress, self.szx)
-        return self._with(transfer, self.engine.request, method, uri, b"", timeout_ms, **options)
+        args = (method, uri, b"", timeout_ms)
+        return self._with(self.engine.request, args, options, None, source, 0, None, progress)
 
-    def _with(self, transfer, function, *args, **options):
-        """Call `function`, which sends one request, for `transfer`."""
-        self._next = transfer
+    def _with(self, send, args, options, sink, source, offset, etag, progress):
+        """Call `send`, which sends one request, for a Transfer."""
+        # an offset is where a block begins
+        transfer = self._next = Transfer(sink, source, offset & -(16 << self.szx), etag, progress)
         try:
-            return function(*args, **options)
+            return send(*args, **options)
         except coap.Error as error:
             error.offset = transfer.offset
             error.etag = transfer.etag
@@ -531,269 +511,242 @@ class Blocks:
         transfer = self._next
         self._next = None
         message = record.message
-        opt = message.opt
-        if opt.block1 is not None:
+        szx = self.szx
+        if message.opt.block1 is not None:
             return
-        if transfer is None and len(message.payload) > 16 << self.szx:
-            transfer = Transfer(None, bytes(message.payload), 0, None, None, self.szx)
+        if transfer is None and len(message.payload) > 16 << szx:
+            transfer = Transfer(None, bytes(message.payload), 0, None, None)
+        offset = 0
         if transfer is not None:
-            transfer.record = record
-            record.transfer = transfer
-            if transfer.source is not None:
-                record.outer = self._block_up(transfer)
-                if record.outer is None:
-                    raise ValueError("the source cannot be read, see the log")
-                return
-        offset = transfer.offset if transfer else 0
-        if opt.block2 is None and (offset or self.szx < 6):
-            record.outer = message.copy(block2=offset >> self.szx + 4 << 4 | self.szx)
+            try:
+                record.outer = self._start(transfer, record, szx)
+            except coap.Error:
+                raise ValueError("the source cannot be read, see the log") from None
+            offset = transfer.offset
+        if record.outer is None and message.opt.block2 is None and (offset or szx < 6):
+            record.outer = message.copy(block2=offset >> szx + 4 << 4 | szx)
+
+    def _start(self, transfer, record, szx):
+        """Begin a transfer; returns the request with the first block, None if that is the record's message."""
+        transfer.record = record
+        record.transfer = transfer
+        transfer.steps = self._download(transfer, None) if transfer.source is None else self._upload(transfer, szx)
+        return next(transfer.steps)
 
     def incoming(self, record, message):
         """Take a response to a block, or the first block of a large response; see Engine.attach."""
         transfer = getattr(record, "transfer", None)
-        if transfer is None or transfer.record is record and transfer.observe is not None:
-            if transfer is None and not message.packet[_SEEN] & _BLOCKS or message.remote != record.remote:
-                return None
-            if transfer is not None and transfer.current is not None and not self._is_newer(transfer, message):
-                return coap.CONSUMED
-            transfer = self._recognise(record, message)
-            if transfer is None:
-                return None
-        elif transfer.record is not record:
-            if self.reuse_token and self._is_late(transfer, message):
-                return coap.CONSUMED
-            is_current = transfer.current is record
+        if transfer is None and not message.packet[_SEEN] & _BLOCKS:
+            return None
+        if transfer is None or transfer.record is record and (transfer.steps is None or transfer.observe is not None):
+            return self._recognise(transfer, message, record)
+        current = transfer.current
+        if transfer.record is not record:
+            block = message.opt.block2 if transfer.source is None else message.opt.block1
+            if self.reuse_token and block is not None and block >> 4 << (block & 7) + 4 < transfer.offset:
+                return _CONSUMED  # to the request for an earlier block, which had the same token
             self.engine.end(record, None)
-            if not is_current or transfer.record.is_done():
-                return coap.CONSUMED
-        elif transfer.current is not None:
-            return coap.CONSUMED  # the response to the first block once more
+            if current is not record or transfer.record.is_done():
+                return _CONSUMED
+        elif current is not None:
+            return _CONSUMED  # the response to the first block once more
         return self._advance(transfer, message, record)
 
-    def _is_newer(self, transfer, message):
-        """Whether a notification replaces the one whose blocks are being fetched, which then ends."""
-        observe = message.opt.observe
-        if observe is not None and not 0 < observe - transfer.observe & 0xFFFFFF < 1 << 23:
-            return False
-        sub = transfer.current
-        transfer.current = None
-        self.engine.end(sub, None)
-        return True
-
-    def _is_late(self, transfer, message):
-        """Whether `message` answers the request for an earlier block, which had the same token."""
+    def _recognise(self, transfer, message, record):
+        """Begin a transfer if the response `message` asks for it; returns as incoming."""
+        if message.remote != record.remote:  # of a group
+            return None
         opt = message.opt
-        block = opt.block2 if transfer.source is None else opt.block1
-        return block is not None and block >> 4 << (block & 7) + 4 < transfer.offset
-
-    def _recognise(self, record, message):
-        """The Transfer that the response `message` begins, or None."""
-        opt = message.opt
+        current = transfer and transfer.current
+        if current:  # the blocks of a notification are being fetched, which ends if this one is newer
+            if opt.observe is not None and not 0 < opt.observe - transfer.observe & 0xFFFFFF < 1 << 23:
+                return _CONSUMED
+            transfer.current = None
+            self.engine.end(current, None)
+        block1 = opt.block1
         block2 = opt.block2
-        if message.code < coap.BAD_REQUEST and block2 is not None and block2 >> 3 == 1:  # NUM 0 and more
-            transfer = Transfer(None, None, 0, None, None, self.szx)
-            transfer.keeps_open = record.state == _PARKED
-        else:
-            block1 = opt.block1
-            payload = record.message.payload
-            if message.code != coap.REQUEST_ENTITY_TOO_LARGE or block1 is None or len(payload) <= 16 << (block1 & 7):
-                return None
-            transfer = Transfer(None, bytes(payload), 0, None, None, self.szx + 1)
-        transfer.record = record
-        record.transfer = transfer
-        return transfer
+        payload = record.message.payload
+        szx = self.szx
+        source = None
+        if message.code == _REQUEST_ENTITY_TOO_LARGE and block1 is not None and len(payload) > 16 << (block1 & 7):
+            source = bytes(payload)
+            szx += 1  # what it was sent in, so to say
+        elif message.code >= _BAD_REQUEST or block2 is None or block2 >> 3 != 1:  # NUM 0 and more
+            return None
+        transfer = Transfer(None, source, 0, None, None)
+        transfer.keeps_open = source is None and record.state == _PARKED
+        self._start(transfer, record, szx)
+        return self._advance(transfer, message, record)
 
     def _advance(self, transfer, message, record):
         """Take a response to a block, and send the next block or end the transfer; returns as incoming."""
-        step = self._uploaded(transfer, message) if transfer.source is not None else None
-        if step is None:
-            step = self._downloaded(transfer, message)
-        if isinstance(step, type):
-            self._fail(transfer, step)
-        elif step.code < 32:
-            self._send(transfer, step)
-        elif record is transfer.record and step is message:
-            return None
-        else:
-            self._pass_on(transfer, step)
-        return coap.CONSUMED
-
-    def _send(self, transfer, request):
-        """Queue the request for a block."""
         engine = self.engine
-        record = transfer.record
+        owner = transfer.record
         token = engine.random(8)
-        if self.reuse_token and not transfer.keeps_open:
-            token = record.token
-            record.is_request = False  # so that a response with its token is that of the block on its way
+        response = None
+        fault = coap.Error
         try:
-            sub = engine.enqueue(request, record.remote, record.mtype, token, record.timeout_ms)
-        except (coap.Full, ValueError):
-            self._fail(transfer, coap.Full)
-            return
-        sub.transfer = transfer
-        sub.on_end = self._ended
-        transfer.current = sub
-        engine.park(record)
+            request = transfer.steps.send(message)
+            if self.reuse_token and not transfer.keeps_open:
+                token = owner.token
+                owner.is_request = False  # so that a response with its token is that of the block on its way
+            transfer.current = engine.enqueue(request, owner.remote, owner.mtype, token, owner.timeout_ms)
+            transfer.current.transfer = transfer
+            transfer.current.on_end = self._ended
+            engine.park(owner)
+            return _CONSUMED
+        except StopIteration as end:
+            response = end.value
+        except coap.Error as error:
+            fault = type(error)
+        except (MemoryError, ValueError):
+            fault = coap.Full
+        if response is None:
+            self._fail(transfer, fault)
+            return _CONSUMED
+        transfer.steps = transfer.current = None
+        if record is owner and response is message:
+            return None
+        response.request = owner.message
+        for extension in engine._extensions:  # those above this one come first
+            if extension.rank > self.rank and hasattr(extension, "incoming"):
+                if extension.incoming(owner, response) is _CONSUMED:
+                    return _CONSUMED
+        engine.deliver(owner, response, None)
+        engine.end(owner, None)
+        return _CONSUMED
 
-    def _ended(self, sub):
+    def _ended(self, record):
         """The request for a block has ended."""
-        if sub.error is not None and sub.transfer.current is sub:
-            self._fail(sub.transfer, sub.error)
+        if record.error is not None and record.transfer.current is record:
+            self._fail(record.transfer, record.error)
 
     def _fail(self, transfer, error):
         """End a transfer with an exception class; of an observation only the notification is lost."""
-        transfer.current = None
+        transfer.steps = transfer.current = None
         if not transfer.keeps_open:
             self.engine.end(transfer.record, error)
 
-    def _pass_on(self, transfer, message):
-        """Hand the response of a transfer that has ended to the extensions above this one, and to the application."""
-        engine = self.engine
-        record = transfer.record
-        transfer.current = None
-        message.request = record.message
-        for extension in engine._extensions:
-            if extension.rank > self.rank and hasattr(extension, "incoming"):
-                if extension.incoming(record, message) is coap.CONSUMED:
-                    return
-        engine.deliver(record, message, None)
-        engine.end(record, None)
+    def _upload(self, transfer, szx):
+        """A generator that yields the request for each block and is sent the response to it; returns the last.
 
-    # -- client: bodies that go up
-
-    def _uploaded(self, transfer, message):
-        """Take the response to a block that went; returns the next, an exception class, or None: all have gone."""
-        block = message.opt.block1
-        code = message.code
-        if code == coap.REQUEST_ENTITY_INCOMPLETE and transfer.restarts:
-            transfer.restarts -= 1
-            transfer.offset = 0
-        elif code == coap.REQUEST_ENTITY_TOO_LARGE and block is not None and block & 7 < transfer.szx:
-            transfer.szx = block & 7
-            transfer.offset = 0
-        elif code != coap.CONTINUE and (code >= coap.BAD_REQUEST or block is None or transfer.is_last):
-            transfer.source = None
-            if code < coap.BAD_REQUEST:
-                self._progress(transfer, transfer.block_len)
-            return None
-        elif transfer.is_last or block is None or block >> 4 != transfer.offset >> transfer.szx + 4:
-            return coap.FormatError
-        else:
-            self._progress(transfer, transfer.block_len)
-            transfer.szx = min(transfer.szx, block & 7)
-        return self._block_up(transfer) or coap.Error
-
-    def _progress(self, transfer, block_len):
-        """Count a block."""
-        transfer.offset += block_len
-        if transfer.progress:
-            self._call(transfer.progress, transfer.offset, transfer.total)
-
-    def _block_up(self, transfer):
-        """The request with the next block of the source; None if the source has not what it should."""
-        offset = transfer.offset
-        szx = transfer.szx
-        end, data = self._read(transfer.source, offset, 16 << szx)
-        if data is None or offset >> szx + 4 > 0xFFFFF:
-            return None
-        transfer.block_len = len(data)
-        transfer.is_last = end == offset + len(data)
-        if transfer.is_last and transfer.total is not None and end != transfer.total:
-            return None
-        message = transfer.record.message.copy(payload=data, mid=None, token=b"")
-        opt = message.opt
-        if not offset:
-            if transfer.is_last:
-                return message
-            self._tags += 1
-            transfer.tag = (self._tags & 0xFFFFFF).to_bytes(3, "big")
-            opt.size1 = transfer.total
-        opt.block1 = offset >> szx + 4 << 4 | (0 if transfer.is_last else _MORE) | szx
-        opt.request_tag = (transfer.tag,)
-        return message
-
-    # -- client: bodies that come down
-
-    def _downloaded(self, transfer, message):
-        """Take a block that came; returns the next request, the response to end with, or an exception class."""
-        opt = message.opt
-        block = opt.block2
-        if message.code >= coap.BAD_REQUEST:
-            return message
-        if transfer.first is None:
-            if block is None and transfer.sink is None:
-                return message
-            if block is None or transfer.tag is not None:
+        Raises an exception class of coap.py if the body cannot go, or its answer cannot come.
+        """
+        restarts = _RESTARTS
+        while True:
+            offset = transfer.offset
+            total = transfer.total
+            end, data = self._read(transfer.source, offset, 16 << szx)
+            if data is None or offset >> szx + 4 > _LAST_NUM:
+                raise coap.Error
+            is_last = end == offset + len(data)
+            if is_last and total is not None and end != total:
+                raise coap.Error
+            request = transfer.record.message.copy(payload=data, mid=None, token=b"")
+            opt = request.opt
+            if not offset and not is_last:
+                self._tag = self._tag + 1 & 0xFFFFFF
+                transfer.tag = self._tag.to_bytes(3, "big")
+                opt.size1 = total
+            if offset or not is_last:
+                opt.block1 = offset >> szx + 4 << 4 | (0 if is_last else _MORE) | szx
+                opt.request_tag = (transfer.tag,)
+            message = yield request
+            block = message.opt.block1
+            code = message.code
+            if code == _REQUEST_ENTITY_INCOMPLETE and restarts:
+                restarts -= 1
                 transfer.offset = 0
-            if transfer.etag is None:
-                transfer.etag = opt.etag
-        elif block is None:
-            return coap.FormatError
-        if opt.etag != transfer.etag:
-            return self._again(transfer)
-        if transfer.first is None:
-            self._begin_down(transfer, message)
-        error = self._store_down(transfer, block, message.payload)
-        if error:
-            return error
-        if block is not None and block & _MORE:
-            transfer.szx = min(transfer.szx, block & 7)
-            return self._next_down(transfer)
-        sink = transfer.sink
-        transfer.first.payload = bytes(sink) if isinstance(sink, bytearray) else b""
-        return transfer.first
+            elif code == _REQUEST_ENTITY_TOO_LARGE and block is not None and block & 7 < szx:
+                szx = block & 7
+                transfer.offset = 0
+            else:
+                is_done = code != _CONTINUE and (block is None or is_last or code >= _BAD_REQUEST)
+                if not is_done and (is_last or block is None or block >> 4 != offset >> szx + 4):
+                    raise coap.FormatError
+                if code < _BAD_REQUEST:
+                    transfer.offset += len(data)
+                    if transfer.progress:
+                        self._call(transfer.progress, transfer.offset, total)
+                if is_done:
+                    break
+                szx = min(szx, block & 7)
+        transfer.source = None
+        return (yield from self._download(transfer, message))
 
-    def _begin_down(self, transfer, message):
-        """Keep what the first block tells."""
-        opt = message.opt
-        transfer.first = message.copy(payload=b"", block2=None)
-        if transfer.observe is None:
-            transfer.observe = opt.observe
-        else:
-            transfer.first.opt.observe = transfer.observe
-        if transfer.sink is None:
-            transfer.sink = bytearray()
-        if opt.size2 is not None:
-            transfer.total = opt.size2
+    def _download(self, transfer, answer):
+        """A generator as _upload; `answer` is the first response, None if it is to come; the last has the body."""
+        restarts = _RESTARTS
+        szx = self.szx
+        tag = transfer.tag
+        message = transfer.record.message
+        can_repeat = tag is None and (message.code == _GET or message.code == _FETCH)
+        reply = None  # the response to the first block, without payload
+        response = answer or (yield)
+        while response.code < _BAD_REQUEST:
+            opt = response.opt
+            block = opt.block2
+            if reply is None:
+                if block is None and transfer.sink is None:
+                    break
+                if block is None or answer:
+                    transfer.offset = 0
+                if transfer.etag is None:
+                    transfer.etag = opt.etag
+            elif block is None:
+                raise coap.FormatError
+            if opt.etag != transfer.etag:  # the body has changed: its first block once more
+                if not restarts or not can_repeat:
+                    raise coap.Error
+                restarts -= 1
+                transfer.offset = 0
+                reply = transfer.etag = transfer.total = None
+            else:
+                reply = self._store(transfer, response, opt, reply)
+                if block is None or not block & _MORE:
+                    sink = transfer.sink
+                    reply.payload = bytes(sink) if isinstance(sink, bytearray) else b""
+                    return reply
+                szx = min(szx, block & 7)
+            num = transfer.offset >> szx + 4
+            if num > _LAST_NUM:
+                raise coap.FormatError
+            request = message.copy(mid=None, token=b"", observe=None, etags=(), block2=num << 4 | szx)
+            if tag is not None:
+                request.opt.request_tag = (tag,)
+            if tag is not None or message.code != _FETCH:
+                request.payload = b""
+            response = yield request
+        return response
 
-    def _store_down(self, transfer, block, data):
-        """Put a block into the sink; returns an exception class if that cannot be."""
+    def _store(self, transfer, response, opt, reply):
+        """Put the block of a response into the sink; returns the `reply`, which is None if that is the first block."""
+        data = response.payload
         offset = transfer.offset
+        block = opt.block2
+        if reply is None:
+            reply = response.copy(payload=b"", block2=None)
+            if transfer.observe is None:
+                transfer.observe = opt.observe
+            else:
+                reply.opt.observe = transfer.observe
+            if transfer.sink is None:
+                transfer.sink = bytearray()
+            if opt.size2 is not None:
+                transfer.total = opt.size2
         if block is not None:
             block_len = 16 << (block & 7)
-            if block & 7 == 7 or block >> 4 << (block & 7) + 4 != offset or len(data) > block_len:
-                return coap.FormatError
+            if block & 7 == 7 or (block >> 4) * block_len != offset or len(data) > block_len:
+                raise coap.FormatError
             if block & _MORE and len(data) < block_len:
-                return coap.FormatError
-        fault = self._write(transfer.sink, offset, data)
-        if fault:
-            return coap.Full if fault == _TOO_LONG or isinstance(transfer.sink, bytearray) else coap.Error
-        self._progress(transfer, len(data))
-        return None
-
-    def _next_down(self, transfer):
-        """The request for the next block."""
-        message = transfer.record.message
-        num = transfer.offset >> transfer.szx + 4
-        if num > 0xFFFFF:
-            return coap.FormatError
-        request = message.copy(mid=None, token=b"", observe=None, etags=(), block2=num << 4 | transfer.szx)
-        if message.code != coap.FETCH or transfer.tag is not None:
-            request.payload = b""
-        if transfer.tag is not None:
-            request.opt.request_tag = (transfer.tag,)
-        return request
-
-    def _again(self, transfer):
-        """The request for the first block once more, because the body has changed; or an exception class."""
-        code = transfer.record.message.code
-        if not transfer.restarts or code != coap.GET and code != coap.FETCH or transfer.tag is not None:
-            return coap.Error
-        transfer.restarts -= 1
-        transfer.offset = 0
-        transfer.first = transfer.etag = transfer.total = None
-        return self._next_down(transfer)
+                raise coap.FormatError
+        fault = self._write(transfer.sink, offset, data, 0)
+        if fault is not None:
+            raise coap.Error if fault == _FAILED and not isinstance(transfer.sink, bytearray) else coap.Full
+        transfer.offset += len(data)
+        if transfer.progress:
+            self._call(transfer.progress, transfer.offset, transfer.total)
+        return reply
 
 
 def attach(

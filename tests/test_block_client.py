@@ -492,12 +492,37 @@ def test_body_when_large_both_ways_then_goes_and_comes():
         pair.result = (coap.CONTENT, answer)
         record = pair.send(code, BODY)
         check.eq((record.error, record.response.message.payload, pair.bodies), (None, answer, [BODY]))
-        check.eq(pair.server_blocks.bodies, [])
+        check.eq(pair.server_blocks.bodies, {})
         sink = Sink()
         record = pair.send(code, sink=sink, source=Source(BODY))
         check.eq((record.error, bytes(sink.data), len(pair.bodies)), (None, answer, 2))
     record = pair.send(coap.FETCH, b"small")
     check.eq((record.response.message.payload, len(pair.bodies)), (answer, 7))
+
+
+def test_body_when_it_is_small_and_its_answer_large_then_goes_and_comes():
+    """RFC 7959 section 3.3: the blocks of the answer count from 0, whatever went before."""
+    for code in (coap.PUT, coap.POST):
+        pair = Pair()
+        pair.result = (coap.CONTENT, BODY)
+        sink = Sink()
+        record = pair.send(code, sink=sink, source=Source(b"small"))
+        check.eq((record.error, bytes(sink.data), pair.bodies), (None, BODY, [b"small"]))
+        record = pair.send(code, source=Source(b"small"))
+        check.eq((record.error, record.response.message.payload), (None, BODY))
+
+
+def test_memory_when_there_is_none_then_full_and_late_answers_change_nothing():
+    """A transfer that cannot go on ends, it does not stay open."""
+
+    def fail(*args):
+        raise MemoryError
+
+    script = Script(piece(0, True))
+    script.blocks._store = fail
+    record = script.send()
+    check.eq((record.error, script.engine._open), (coap.Full, []))
+    check.eq(script.engine.receive(fake.packet(coap.CONTENT, 200, coap.NON, record.token), SERVER, 0), None)
 
 
 def test_option_when_the_caller_cuts_the_body_itself_then_is_left_alone():

@@ -334,7 +334,7 @@ def test_body_when_it_comes_in_blocks_then_the_handler_runs_once():
         check.eq((reply.code, reply.opt.block1), (coap.CHANGED, block(last, False, szx)))
         check.eq(server.bodies[-1], BODY)
         check.eq(len(server.bodies), 1 if szx < 6 else 2)
-        check.eq(server.blocks.bodies, [])
+        check.eq(server.blocks.bodies, {})
 
 
 def test_body_when_smaller_blocks_are_asked_for_then_goes_on_in_them():
@@ -356,7 +356,7 @@ def test_block_when_one_is_missing_then_4_08():
     check.eq(server.put(3, 4).code, coap.CHANGED)
     server.put(0, 4)
     check.eq(server.put(2, 4).code, coap.REQUEST_ENTITY_INCOMPLETE)
-    check.eq(server.blocks.bodies, [])
+    check.eq(server.blocks.bodies, {})
     check.eq(server.put(1, 4).code, coap.REQUEST_ENTITY_INCOMPLETE)
     check.eq(server.bodies, [BODY])
 
@@ -368,7 +368,7 @@ def test_block_when_nothing_came_before_then_4_08():
         reply = server.ask(coap.PUT, bytes(1024), block1=block(num, True, 6))
         check.eq((reply.code, reply.opt.block1), (coap.REQUEST_ENTITY_INCOMPLETE, block(num, False, 6)))
     check.eq(server.ask(coap.PUT, b"x", block1=block(0xFFFFF, False, 6)).code, coap.REQUEST_ENTITY_INCOMPLETE)
-    check.eq((server.bodies, server.blocks.bodies), ([], []))
+    check.eq((server.bodies, server.blocks.bodies), ([], {}))
 
 
 def test_block_when_it_came_twice_then_counts_once():
@@ -403,7 +403,7 @@ def test_block_when_its_length_is_wrong_then_4_00():
         (bytes(100), block(1, True, 2)),
     ):
         check.eq(server.ask(coap.PUT, payload, block1=value).code, coap.BAD_REQUEST)
-    check.eq((server.bodies, server.blocks.bodies), ([], []))
+    check.eq((server.bodies, server.blocks.bodies), ([], {}))
 
 
 def test_bodies_when_interleaved_then_are_kept_apart():
@@ -451,7 +451,7 @@ def test_body_when_too_long_then_4_13():
     reply = server.put(2, 4)
     check.eq((reply.code, reply.opt.size1), (coap.REQUEST_ENTITY_TOO_LARGE, 600))
     check.eq(reply.opt.block1, block(2, False, 4))
-    check.eq(server.blocks.bodies, [])
+    check.eq(server.blocks.bodies, {})
     check.eq(server.put_all(4, BODY[:600]).code, coap.CHANGED)
 
 
@@ -466,7 +466,7 @@ def test_size1_when_it_is_huge_then_allocates_nothing():
     """RFC 7959 section 4: Size1 is an estimate, of anybody."""
     server = Server(sink_len=1 << 32, body_len=1 << 32)
     check.eq(server.put(0, 4, size1=0xFFFFFFFF).code, coap.CONTINUE)
-    check.eq(len(server.blocks.bodies[0].payload), 256)
+    check.eq([len(body[1]) for body in server.blocks.bodies.values()], [256])
 
 
 def test_body_when_nothing_comes_then_is_forgotten():
@@ -478,7 +478,7 @@ def test_body_when_nothing_comes_then_is_forgotten():
     server.forget(58000)
     check.eq(server.put(2, 4, now_ms=58000).code, coap.CONTINUE)
     server.forget(88000)
-    check.eq(server.blocks.bodies, [])
+    check.eq(server.blocks.bodies, {})
     check.eq(server.put(3, 4, now_ms=88000).code, coap.REQUEST_ENTITY_INCOMPLETE)
 
 
@@ -569,7 +569,7 @@ def test_sink_when_a_body_comes_without_blocks_then_has_it():
     check.eq(server.bodies, [sink] * 3)
     check.eq(server.ask().code, coap.CONTENT)
     check.eq(server.get_all(4), BODY)
-    check.eq((server.bodies, server.blocks.bodies), ([sink] * 3, []))
+    check.eq((server.bodies, server.blocks.bodies), ([sink] * 3, {}))
 
 
 def test_sink_when_the_body_does_not_come_whole_then_is_aborted():
@@ -593,7 +593,7 @@ def test_sink_when_the_body_does_not_come_whole_then_is_aborted():
     check.eq(sink.aborted, 5)
     server.result = coap.CHANGED
     check.eq(server.put_all(4, BODY[:600]).code, coap.CHANGED)
-    check.eq((sink.aborted, server.blocks.bodies), (5, []))
+    check.eq((sink.aborted, server.blocks.bodies), (5, {}))
 
 
 def test_sink_when_it_raises_then_answers_5_00():
@@ -608,7 +608,7 @@ def test_sink_when_it_raises_then_answers_5_00():
     sink = serve_sink(server, Full())
     check.eq(server.put(0, 4).code, coap.CONTINUE)
     check.eq(server.put(1, 4).code, coap.INTERNAL_SERVER_ERROR)
-    check.eq((sink.aborted, server.blocks.bodies, server.bodies), (1, [], []))
+    check.eq((sink.aborted, server.blocks.bodies, server.bodies), (1, {}, []))
 
 
 def test_opener_when_it_returns_a_code_or_none_then_refuses_or_assembles():
@@ -623,7 +623,7 @@ def test_opener_when_it_returns_a_code_or_none_then_refuses_or_assembles():
     check.eq(server.bodies, [BODY, b"x"])
     server.blocks.sink(server.resource)(lambda request: 1 // 0)
     check.eq(server.put(0, 4).code, coap.INTERNAL_SERVER_ERROR)
-    check.eq(server.blocks.bodies, [])
+    check.eq(server.blocks.bodies, {})
 
 
 # ---- large answers to what must not run twice ----
@@ -644,7 +644,7 @@ def test_answer_to_a_post_when_large_then_is_kept_until_fetched():
         body += reply.payload
     check.eq(body, bytes(reversed(BODY)) * 3)
     check.eq(reply.opt.block2 & MORE, 0)
-    check.eq((len(server.bodies), server.blocks.bodies), (1, []))
+    check.eq((len(server.bodies), server.blocks.bodies), (1, {}))
     check.eq(server.ask(coap.POST, block2=block(1, False, 4)).code, coap.REQUEST_ENTITY_INCOMPLETE)
     check.eq(len(server.bodies), 1)
 
@@ -667,10 +667,10 @@ def test_answer_to_a_fetch_when_large_then_comes_with_and_without_payload():
     server.result = (coap.CHANGED, BODY)
     server.ask(coap.FETCH, b"all", block2=4)
     check.eq(server.ask(coap.FETCH, b"all", block2=block(1, False, 4)).payload, BODY[256:512])
-    check.eq((len(server.bodies), server.blocks.bodies), (2, []))
+    check.eq((len(server.bodies), server.blocks.bodies), (2, {}))
     server.ask(coap.FETCH, b"all", block2=4)
     body = b"".join([server.ask(coap.FETCH, block2=block(num, False, 4)).payload for num in range(1, 4)])
-    check.eq((body, len(server.bodies), server.blocks.bodies), (BODY[256:], 3, []))
+    check.eq((body, len(server.bodies), server.blocks.bodies), (BODY[256:], 3, {}))
 
 
 def test_separate_response_when_large_then_is_cut_as_its_request_asks():
@@ -731,7 +731,7 @@ def test_notification_of_a_fetch_when_large_then_keeps_nothing():
     request = coap.Message.decode(fake.packet(coap.FETCH, 1, payload=b"q", uri_path=("t",), observe=0), fake.PEER)
     message = coap.Message(coap.CONTENT, token=b"tk", remote=fake.PEER, payload=bytes(3000), observe=7)
     server.engine.extend(request, message)
-    check.eq((message.opt.block2, server.blocks.bodies), (block(0, True, 6), []))
+    check.eq((message.opt.block2, server.blocks.bodies), (block(0, True, 6), {}))
 
 
 def test_application_when_it_answers_itself_then_gets_whole_bodies_and_is_cut():
@@ -775,7 +775,7 @@ def test_hostile_datagrams_when_they_come_then_get_the_documented_answer():
         reply = fake.ask(server.engine, datagram)
         assert reply is not None and reply.code in allowed, (name, reply)
         server.forget(30000)
-        check.eq(server.blocks.bodies, [], name)
+        check.eq(server.blocks.bodies, {}, name)
         check.eq(fake.head(server.engine.receive(fake.empty(coap.CON, 7), fake.PEER, 30000)), (coap.RST, 0, 7))
 
 
