@@ -100,18 +100,6 @@ _UNTIL_MS = const(4)
 _ANSWER = const(5)  # of an answer: code and options; of a body that is whole: the datagram with its end
 
 
-def _key(engine, request, is_answer):
-    """What the requests for the blocks of one body have in common (RFC 9175 section 3.3), and only they.
-
-    That is their peer and their security context, too, if coap_oscore is attached. When an answer is fetched there is
-    no payload any more, so nor is its Content-Format.
-    """
-    context_of = getattr(engine, "context_of", None)
-    key = request.get_cache_key((12, 23, 27) if is_answer else (23, 27))
-    # without the payload, which a FETCH has
-    return (request.remote, is_answer, key[0], context_of and context_of(request)) + key[2:]
-
-
 class Transfer:
     """A body on its way to or from a server, as record.transfer.
 
@@ -121,7 +109,7 @@ class Transfer:
     """
 
     record = None  # that of the application
-    steps = None  # the generator that yields the request for each block, until the transfer has ended
+    send = None  # takes the response to a block and returns the next request; None: the transfer has ended
     current = None  # the record of the block on its way
     tag = None  # Request-Tag
     observe = None  # the sequence number of a notification
@@ -158,7 +146,7 @@ class Blocks:
         self.sinks = {}  # Resource -> what opens a sink for it
         self._finished = None  # the body that has just become whole
         self._next = None  # the Transfer of the request about to be sent
-        self._tag = int.from_bytes(engine.random(3), "big")  # the latest Request-Tag
+        self.tag = int.from_bytes(engine.random(3), "big")  # the latest Request-Tag
 
     def is_verified(self, peer):
         """Whether the address `peer` was proved to be the sender's; assign another function."""
@@ -205,15 +193,26 @@ class Blocks:
             return _FAILED
         return None
 
-    def _read(self, source, offset, block_len):
-        """(how long a body is at least, its block at `offset`); the block is None if it cannot be read."""
+    def _read(self, source, offset, room_len):
+        """(how long a body is at least, its block of `room_len` at `offset`); the length is -1 if it cannot be read."""
         if not hasattr(source, "readinto_at"):
-            return len(source), source[offset : offset + block_len]
-        buffer = bytearray(block_len + 1)  # a byte more, to see whether there is another block
+            return len(source), source[offset : offset + room_len]
+        buffer = bytearray(room_len + 1)  # a byte more, to see whether there is another block
         filled = self._call(source.readinto_at, buffer, offset)
         if filled < 0:
-            return 0, None
-        return offset + filled, bytes(buffer[: min(filled, block_len)])
+            return -1, b""
+        return offset + filled, bytes(buffer[: min(filled, room_len)])
+
+    def _key(self, request, is_answer):
+        """What the requests for the blocks of one body have in common (RFC 9175 section 3.3), and only they.
+
+        That is their peer and their security context, too, if coap_oscore is attached. When an answer is fetched there
+        is no payload any more, so nor is its Content-Format.
+        """
+        context_of = getattr(self.engine, "context_of", None)
+        key = request.get_cache_key((12, 23, 27) if is_answer else (23, 27))
+        # without the payload, which a FETCH has
+        return (request.remote, is_answer, key[0], context_of and context_of(request)) + key[2:]
 
     # -- server: bodies that come in
 
@@ -230,7 +229,7 @@ class Blocks:
         if block2 & 7 == 7:
             result = _BAD_REQUEST
         elif block2 >> 4 and p[_CODE] != _GET and not p[_SEEN] & _BLOCK1:
-            result = self._continue(request, r)
+            result = self._serve(request, r)
         else:
             result = self._take(request, response)
         if result is None:
@@ -252,11 +251,11 @@ class Blocks:
         offset = (block >> 4) * block_len
         if block & 7 == 7 or len(payload) > block_len and p[_SEEN] & _BLOCK1 or more and len(payload) < block_len:
             return _BAD_REQUEST
-        key = _key(self.engine, request, False)
+        key = self._key(request, False)
         body = self.bodies.get(key)
         if not offset:
             if body:
-                self._drop(body)
+                self._forget(body)
             body = self._begin(request, response, key, more)
             if not isinstance(body, list):
                 return body
@@ -266,12 +265,12 @@ class Blocks:
             return _CONTINUE  # the same block once more: its answer was lost
         elif offset != body[_LENGTH]:
             if offset > body[_LENGTH]:
-                self._drop(body)
+                self._forget(body)
             return _REQUEST_ENTITY_INCOMPLETE
         sink = body[_BODY]
         fault = self._write(sink, offset, payload, request.opt.size1 or 0)
         if fault is not None:
-            self._drop(body)
+            self._forget(body)
             if fault == _FAILED:
                 return _INTERNAL_SERVER_ERROR
             response.opt.size1 = fault
@@ -308,7 +307,7 @@ class Blocks:
 
     # -- server: the table
 
-    def _drop(self, body):
+    def _forget(self, body):
         """Forget `body`, if it is not forgotten yet, and tell its sink that it will not be completed."""
         self.bodies.pop(body[_KEY], None)
         abort = getattr(body[_BODY], "abort", None)
@@ -344,14 +343,14 @@ class Blocks:
                 slowest = body
         if soonest_ms > 0:
             return 1 + soonest_ms // 1000
-        self._drop(slowest)
+        self._forget(slowest)
         return 0
 
     def tick(self, now_ms):
         """Forget what has been idle; see Engine.attach."""
         for body in list(self.bodies.values()):
             if ticks_diff(body[_UNTIL_MS], now_ms) <= 0:
-                self._drop(body)
+                self._forget(body)
             else:
                 self.engine.wake(body[_UNTIL_MS])
 
@@ -363,18 +362,18 @@ class Blocks:
         if request is not None and not self._finished and not request.packet[_SEEN] & _BLOCKS:
             if r[_CODE] < _REQUEST_ENTITY_TOO_LARGE and type(r[_PAYLOAD]) is bytes and len(r[_PAYLOAD]) <= _SMALL_LEN:
                 return
-        self._complete(request, response, r)
+        self._settle(request, response, r)
 
-    def _complete(self, request, response, r):
+    def _settle(self, request, response, r):
         """As response, of what may need blocks."""
         payload = r[_PAYLOAD]
         code = r[_CODE]
-        if request is None and r[_ASKED] and r[_ASKER] == r[_REMOTE]:  # a separate response
+        if not request and r[_ASKED] and r[_ASKER] == r[_REMOTE]:  # a separate response
             request = coap.Message.decode(r[_ASKED], r[_ASKER])
             if request.token != response.token:
                 request = None
         block1 = block2 = None
-        if request is not None:
+        if request:
             block1 = request.opt.block1
             if code < _BAD_REQUEST:
                 block2 = request.opt.block2
@@ -382,11 +381,11 @@ class Blocks:
             if body and body[_ANSWER] is request.packet[_DATA]:
                 self._finished = None
                 if code >= _BAD_REQUEST:
-                    self._drop(body)
+                    self._forget(body)
         if block1 is None and code == _REQUEST_ENTITY_TOO_LARGE:
             block1 = 6  # the whole was too large for a datagram: blocks would not be
         if block1 is not None and block1 & 7 < 7:
-            response.opt.block1 = block1 & ~15 | (_MORE if code == _CONTINUE else 0) | min(block1 & 7, self.szx)
+            response.opt.block1 = block1 & ~15 | (code == _CONTINUE) * _MORE | min(block1 & 7, self.szx)
         if block2 is not None or payload or type(payload) is not bytes:
             self._cut(request, response, payload, block2)
 
@@ -410,8 +409,8 @@ class Blocks:
         while szx and (16 << szx) + _OPTIONS_LEN > room + 1:
             szx -= 1
         total, data = self._read(payload, offset, 16 << szx)
-        if data is None or offset and total <= offset:
-            r[_CODE] = _INTERNAL_SERVER_ERROR if data is None else _BAD_REQUEST
+        if total < 0 or offset and total <= offset:
+            r[_CODE] = _INTERNAL_SERVER_ERROR if total < 0 else _BAD_REQUEST
             r[_DATA][:] = r[_PAYLOAD] = b""
             r[_END] = r[_LAST] = 0
             return
@@ -421,20 +420,20 @@ class Blocks:
             return
         if (total > end or offset) and opt.etag is None:
             opt.etag = getattr(payload, "etag", None) if is_source else crc32(payload).to_bytes(4, "big")
-        if request is not None and request.code != _GET and opt.observe is None:
-            self._keep_answer(request, response, payload, end, total)
-        opt.block2 = offset >> szx + 4 << 4 | (_MORE if total > end else 0) | szx
+        if request and request.code != _GET and opt.observe is None:
+            self._hold(request, response, payload, end, total)
+        opt.block2 = offset >> szx + 4 << 4 | (total > end) * _MORE | szx
         if not offset:
             opt.size2 = getattr(payload, "size", None) if is_source else total
 
-    def _keep_answer(self, request, response, payload, end, total):
+    def _hold(self, request, response, payload, end, total):
         """Keep what cannot be asked for twice, or forget it when its last block goes."""
         engine = self.engine
-        key = _key(engine, request, True)
+        key = self._key(request, True)
         body = self.bodies.get(key)
         block2 = request.opt.block2 or 0
         if body and (total <= end or not block2):
-            self._drop(body)
+            self._forget(body)
             body = None
         if not body and total > end and not block2 >> 4 and not self._admit(request.remote):
             payload = payload if hasattr(payload, "readinto_at") else bytes(payload)
@@ -444,12 +443,12 @@ class Blocks:
             body[_LENGTH] = end
             body[_UNTIL_MS] = engine._until(self.idle_ms)
 
-    def _continue(self, request, r):
+    def _serve(self, request, r):
         """Answer from what was kept; returns the code, None if the handler is to run again."""
-        body = self.bodies.get(_key(self.engine, request, True))
+        body = self.bodies.get(self._key(request, True))
         if request.code == _FETCH and request.payload:
             if body:
-                self._drop(body)  # the client repeats its payload: the handler can run for each block
+                self._forget(body)  # the client repeats its payload: the handler can run for each block
             return None
         if not body:
             return _REQUEST_ENTITY_INCOMPLETE
@@ -514,32 +513,30 @@ class Blocks:
         szx = self.szx
         if message.opt.block1 is not None:
             return
-        if transfer is None and len(message.payload) > 16 << szx:
+        if not transfer and len(message.payload) > 16 << szx:
             transfer = Transfer(None, bytes(message.payload), 0, None, None)
         offset = 0
-        if transfer is not None:
-            try:
-                record.outer = self._start(transfer, record, szx)
-            except coap.Error:
-                raise ValueError("the source cannot be read, see the log") from None
+        if transfer:
+            record.outer = self._request(transfer, record, szx)
             offset = transfer.offset
-        if record.outer is None and message.opt.block2 is None and (offset or szx < 6):
+        if not record.outer and message.opt.block2 is None and (offset or szx < 6):
             record.outer = message.copy(block2=offset >> szx + 4 << 4 | szx)
 
-    def _start(self, transfer, record, szx):
+    def _request(self, transfer, record, szx):
         """Begin a transfer; returns the request with the first block, None if that is the record's message."""
         transfer.record = record
         record.transfer = transfer
-        transfer.steps = self._download(transfer, None) if transfer.source is None else self._upload(transfer, szx)
-        return next(transfer.steps)
+        steps = self._download(transfer, None) if transfer.source is None else self._upload(transfer, szx)
+        transfer.send = steps.send
+        return transfer.send(None)
 
     def incoming(self, record, message):
         """Take a response to a block, or the first block of a large response; see Engine.attach."""
         transfer = getattr(record, "transfer", None)
         if transfer is None and not message.packet[_SEEN] & _BLOCKS:
             return None
-        if transfer is None or transfer.record is record and (transfer.steps is None or transfer.observe is not None):
-            return self._recognise(transfer, message, record)
+        if not transfer or transfer.record is record and (not transfer.send or transfer.observe is not None):
+            return self._accept(transfer, message, record)
         current = transfer.current
         if transfer.record is not record:
             block = message.opt.block2 if transfer.source is None else message.opt.block1
@@ -548,11 +545,11 @@ class Blocks:
             self.engine.end(record, None)
             if current is not record or transfer.record.is_done():
                 return _CONSUMED
-        elif current is not None:
+        elif current:
             return _CONSUMED  # the response to the first block once more
-        return self._advance(transfer, message, record)
+        return self._step(transfer, message, record)
 
-    def _recognise(self, transfer, message, record):
+    def _accept(self, transfer, message, record):
         """Begin a transfer if the response `message` asks for it; returns as incoming."""
         if message.remote != record.remote:  # of a group
             return None
@@ -575,10 +572,10 @@ class Blocks:
             return None
         transfer = Transfer(None, source, 0, None, None)
         transfer.keeps_open = source is None and record.state == _PARKED
-        self._start(transfer, record, szx)
-        return self._advance(transfer, message, record)
+        self._request(transfer, record, szx)
+        return self._step(transfer, message, record)
 
-    def _advance(self, transfer, message, record):
+    def _step(self, transfer, message, record):
         """Take a response to a block, and send the next block or end the transfer; returns as incoming."""
         engine = self.engine
         owner = transfer.record
@@ -586,25 +583,27 @@ class Blocks:
         response = None
         fault = coap.Error
         try:
-            request = transfer.steps.send(message)
+            request = transfer.send(message)
             if self.reuse_token and not transfer.keeps_open:
                 token = owner.token
                 owner.is_request = False  # so that a response with its token is that of the block on its way
             transfer.current = engine.enqueue(request, owner.remote, owner.mtype, token, owner.timeout_ms)
             transfer.current.transfer = transfer
-            transfer.current.on_end = self._ended
+            transfer.current.on_end = self.on_end
             engine.park(owner)
             return _CONSUMED
         except StopIteration as end:
             response = end.value
         except coap.Error as error:
             fault = type(error)
-        except (MemoryError, ValueError):
+        except MemoryError:
             fault = coap.Full
-        if response is None:
-            self._fail(transfer, fault)
+        except ValueError:
+            pass
+        if not response:
+            self.end(transfer, fault)
             return _CONSUMED
-        transfer.steps = transfer.current = None
+        transfer.send = transfer.current = None
         if record is owner and response is message:
             return None
         response.request = owner.message
@@ -616,14 +615,14 @@ class Blocks:
         engine.end(owner, None)
         return _CONSUMED
 
-    def _ended(self, record):
+    def on_end(self, record):
         """The request for a block has ended."""
-        if record.error is not None and record.transfer.current is record:
-            self._fail(record.transfer, record.error)
+        if record.error and record.transfer.current is record:
+            self.end(record.transfer, record.error)
 
-    def _fail(self, transfer, error):
+    def end(self, transfer, error):
         """End a transfer with an exception class; of an observation only the notification is lost."""
-        transfer.steps = transfer.current = None
+        transfer.send = transfer.current = None
         if not transfer.keeps_open:
             self.engine.end(transfer.record, error)
 
@@ -637,32 +636,32 @@ class Blocks:
             offset = transfer.offset
             total = transfer.total
             end, data = self._read(transfer.source, offset, 16 << szx)
-            if data is None or offset >> szx + 4 > _LAST_NUM:
-                raise coap.Error
             is_last = end == offset + len(data)
-            if is_last and total is not None and end != total:
-                raise coap.Error
+            if end < 0 or offset >> szx + 4 > _LAST_NUM or is_last and total not in (None, end):
+                raise ValueError("the source cannot be read, see the log")
             request = transfer.record.message.copy(payload=data, mid=None, token=b"")
             opt = request.opt
             if not offset and not is_last:
-                self._tag = self._tag + 1 & 0xFFFFFF
-                transfer.tag = self._tag.to_bytes(3, "big")
+                self.tag = self.tag + 1 & 0xFFFFFF
+                transfer.tag = self.tag.to_bytes(3, "big")
                 opt.size1 = total
             if offset or not is_last:
-                opt.block1 = offset >> szx + 4 << 4 | (0 if is_last else _MORE) | szx
+                opt.block1 = offset >> szx + 4 << 4 | (not is_last) * _MORE | szx
                 opt.request_tag = (transfer.tag,)
             message = yield request
             block = message.opt.block1
+            if block is None:
+                block = -1
             code = message.code
             if code == _REQUEST_ENTITY_INCOMPLETE and restarts:
                 restarts -= 1
                 transfer.offset = 0
-            elif code == _REQUEST_ENTITY_TOO_LARGE and block is not None and block & 7 < szx:
+            elif code == _REQUEST_ENTITY_TOO_LARGE and block & 7 < szx:
                 szx = block & 7
                 transfer.offset = 0
             else:
-                is_done = code != _CONTINUE and (block is None or is_last or code >= _BAD_REQUEST)
-                if not is_done and (is_last or block is None or block >> 4 != offset >> szx + 4):
+                is_done = code != _CONTINUE and (block < 0 or is_last or code >= _BAD_REQUEST)
+                if not is_done and (is_last or block >> 4 != offset >> szx + 4):
                     raise coap.FormatError
                 if code < _BAD_REQUEST:
                     transfer.offset += len(data)
@@ -680,13 +679,13 @@ class Blocks:
         szx = self.szx
         tag = transfer.tag
         message = transfer.record.message
-        can_repeat = tag is None and (message.code == _GET or message.code == _FETCH)
+        can_repeat = not tag and (message.code == _GET or message.code == _FETCH)
         reply = None  # the response to the first block, without payload
         response = answer or (yield)
         while response.code < _BAD_REQUEST:
             opt = response.opt
             block = opt.block2
-            if reply is None:
+            if not reply:
                 if block is None and transfer.sink is None:
                     break
                 if block is None or answer:
@@ -702,7 +701,7 @@ class Blocks:
                 transfer.offset = 0
                 reply = transfer.etag = transfer.total = None
             else:
-                reply = self._store(transfer, response, opt, reply)
+                reply = self._insert(transfer, response, opt, reply)
                 if block is None or not block & _MORE:
                     sink = transfer.sink
                     reply.payload = bytes(sink) if isinstance(sink, bytearray) else b""
@@ -712,19 +711,19 @@ class Blocks:
             if num > _LAST_NUM:
                 raise coap.FormatError
             request = message.copy(mid=None, token=b"", observe=None, etags=(), block2=num << 4 | szx)
-            if tag is not None:
+            if tag:
                 request.opt.request_tag = (tag,)
-            if tag is not None or message.code != _FETCH:
+            if tag or message.code != _FETCH:
                 request.payload = b""
             response = yield request
         return response
 
-    def _store(self, transfer, response, opt, reply):
+    def _insert(self, transfer, response, opt, reply):
         """Put the block of a response into the sink; returns the `reply`, which is None if that is the first block."""
         data = response.payload
         offset = transfer.offset
         block = opt.block2
-        if reply is None:
+        if not reply:
             reply = response.copy(payload=b"", block2=None)
             if transfer.observe is None:
                 transfer.observe = opt.observe
@@ -736,9 +735,8 @@ class Blocks:
                 transfer.total = opt.size2
         if block is not None:
             block_len = 16 << (block & 7)
-            if block & 7 == 7 or (block >> 4) * block_len != offset or len(data) > block_len:
-                raise coap.FormatError
-            if block & _MORE and len(data) < block_len:
+            is_short = len(data) < block_len and block & _MORE
+            if block & 7 == 7 or (block >> 4) * block_len != offset or len(data) > block_len or is_short:
                 raise coap.FormatError
         fault = self._write(transfer.sink, offset, data, 0)
         if fault is not None:

@@ -519,7 +519,7 @@ def test_memory_when_there_is_none_then_full_and_late_answers_change_nothing():
         raise MemoryError
 
     script = Script(piece(0, True))
-    script.blocks._store = fail
+    script.blocks._insert = fail
     record = script.send()
     check.eq((record.error, script.engine._open), (coap.Full, []))
     check.eq(script.engine.receive(fake.packet(coap.CONTENT, 200, coap.NON, record.token), SERVER, 0), None)
