@@ -1841,6 +1841,11 @@ class Engine:
     returns n bytes nobody can guess.
     """
 
+    # Not in an instance's dict until they are set: its 48 attributes lie loosely in 59 places, and MicroPython looks
+    # through what lies close together for each method that it does not find there
+    log = on_end = None
+    is_secure = False  # whether the transport protects all that comes and goes
+
     def __init__(
         self,
         random,
@@ -1861,17 +1866,16 @@ class Engine:
         self.random = random
         self.tuning = tuning or Tuning()
         self.datagram_len = datagram_len
-        self.log = self.on_end = self.next_event_reason = None
+        self.next_event_reason = None
         self.received = None  # the ReceptionRecord of the latest receive, if it is for the application
         self.peer = None  # where the datagram that due() returned goes
         self.now_ms = 0  # the time of the latest receive or due
         self.resources = []
         self.hooks = {}  # of the extensions, by name: lists in the order of their ranks
-        self.sends_blocks = self.is_secure = False  # whether an extension does; whether the transport protects all
+        self.sends_blocks = False  # whether an extension does
         self._extensions = []
         self._critical = _CRITICAL  # critical options that no extension understands
-        self._is_in_handler = False
-        self._is_unwrapped = False  # whether the request in hand was: then it must not be handled twice
+        self._is_in_handler = self._is_unwrapped = False  # the request in hand was unwrapped: never handled twice
         self._slot = -1  # of the request in hand in the table of duplicates
         self._routes = {}  # routing key -> the latest Resource with it
         self._prefixes = []  # Resources whose last segment varies
@@ -1879,6 +1883,7 @@ class Engine:
         self._open = []  # TransmissionRecords sent and not ended
         self._queue = []  # ... not sent yet
         self._answers = []  # (datagram, peer, time or None for at once)
+        self._is_calm = False  # whether these three are as they were when an Endpoint last looked at them
         self._pending = []  # (peer, token, message ID, until_ms, No-Response) of what handlers promised
         self._duplicates = _Duplicates(recent, kept, kept_per_host)
         self._wake_ms = None  # when the next thing is to be forgotten or an extension has something to do
@@ -2053,6 +2058,7 @@ class Engine:
             if len(self._answers) < self._limits[1]:
                 leisure_ms = _uint(self.random(2), 0, 2) * (self.tuning.leisure_ms + 1) >> 16
                 self._answers.append((bytes(reply), p[_REMOTE], ticks_add(self.now_ms, leisure_ms)))
+                self._is_calm = False
 
     def _unwrap(self, p):
         """Have the extensions unwrap the request; returns the code with which one refuses it, or 0."""
@@ -2242,6 +2248,7 @@ class Engine:
     def answer(self, record, packed):
         """Send the datagram `packed` in answer to `record`, a ReceptionRecord, and to its duplicates."""
         self._answers.append((packed, record.remote, None))
+        self._is_calm = False
         slot = record.slot
         duplicates = self._duplicates
         if record.message.mtype == CON and slot >= 0:
@@ -2302,6 +2309,7 @@ class Engine:
                     record.transmissions_left = 0
                     record.state = _ACKED
                     record.next_event_ms = ticks_add(record.transmitted_ms, record.timeout_ms)
+                    self._is_calm = False
                     if not record.is_request:
                         self.end(record, None)
                 return
@@ -2395,6 +2403,7 @@ class Engine:
                 hook(record)
         self._pack(record)
         self._queue.append(record)
+        self._is_calm = False
         return record
 
     def _pack(self, record):
@@ -2424,6 +2433,7 @@ class Engine:
         record.state = _QUEUED
         record.transmissions_left = 1 if record.is_non() else 1 + (record.tuning or self.tuning).max_retransmit
         self._queue.append(record)
+        self._is_calm = False
 
     def extend(self, request, response):
         """Have the extensions change a response before it leaves; `request` is None for a separate one."""
@@ -2442,6 +2452,7 @@ class Engine:
         for records in (self._open, self._queue):
             if record in records:
                 records.remove(record)
+                self._is_calm = False
                 record.state = _ENDED
                 record.next_event_ms = None
                 if error:
@@ -2639,14 +2650,14 @@ class Endpoint(Engine):
         self._names = {}  # "host:port" -> address, as resolved
         self._held = []
         self._left = 0  # datagrams that process() may still handle
+        self._due_ms = None  # when something is to be sent or to be forgotten, if the engine is calm
         self._asked = []  # transports that cannot be polled
         self._polled = []
         self._poller = None if _ON_CPYTHON or not select else select.poll()
         self._ready = self._poller.ipoll if self._poller else self._select
         self._groups = {}  # socket registered as receiving for a group -> what join() was given
         self._port = port
-        self._bound_to = None
-        self._reopened_ms = None
+        self._bound_to = self._reopened_ms = None
         # An empty datagram makes an ESP32's socket deaf: https://github.com/micropython/micropython-lib/issues/736
         self.reopens_on_empty = sys.platform == "esp32"
         if family is None and socket:
@@ -2768,7 +2779,9 @@ class Endpoint(Engine):
         If one is for the application, the other sockets wait.
         """
         left_ms = _FAR_MS if self._wake_ms is None else ticks_diff(self._wake_ms, now_ms)
-        if self._open or self._queue or self._answers or left_ms <= 0 or self.socket is None:
+        if self._due_ms is not None:
+            left_ms = min(left_ms, ticks_diff(self._due_ms, now_ms))
+        if left_ms <= 0 or not self._is_calm or self.socket is None:
             wait_ms = self._send_due(now_ms, wait_ms)
         elif left_ms < wait_ms:
             wait_ms = left_ms
@@ -2797,15 +2810,18 @@ class Endpoint(Engine):
         if self.socket is None:
             self._reopen()
             wait_ms = min(wait_ms, _REOPEN_MS)
+        self._is_calm = True
+        self._due_ms = None
         exchanges = len(self._open) + len(self._queue)
         packed = self.due(now_ms)
         while packed is not None:
             self._send_datagram(packed)
             packed = self.due(now_ms)
-        if len(self._open) + len(self._queue) < exchanges:
-            return 0  # one has ended, and somebody may wait for that
         left_ms = self.next_ms(now_ms)
-        return wait_ms if left_ms is None else min(wait_ms, left_ms)
+        if left_ms is not None:
+            self._due_ms = ticks_add(now_ms, left_ms)
+            wait_ms = min(wait_ms, left_ms)
+        return 0 if len(self._open) + len(self._queue) < exchanges else wait_ms  # somebody may wait for what has ended
 
     def _ask_transports(self, wait_ms):
         """Handle a datagram of each transport that cannot be polled; returns how long to wait then."""

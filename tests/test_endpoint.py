@@ -158,6 +158,67 @@ def test_process_when_a_retransmission_is_due_meanwhile_then_it_is_sent():
         check.eq((len(transport.sent), record.error), (5, coap.Timeout))
 
 
+def test_process_when_the_peer_is_free_again_then_the_next_message_goes_at_once():
+    """RFC 7252 section 4.7: NSTART; freed by an empty ACK, a response or a Reset, not by the next retransmission."""
+    with fake.Clock() as clock:
+        endpoint, transport = serve(tuning=fake.EXACT)
+        records = [endpoint.send(coap.Message(coap.GET), PEER) for _ in range(4)]
+        endpoint.process(100)
+        for number in range(3):
+            check.eq(len(transport.sent), number + 1)
+            record = records[number]
+            token = record.token
+            answers = empty(coap.ACK, record.mid), packet(coap.CONTENT, record.mid, coap.ACK, token), None
+            transport.inbox.append((answers[number] or empty(coap.RST, record.mid), PEER))
+            endpoint.process(100)
+            endpoint.process(100)
+        check.eq((len(transport.sent), clock.now_ms < 2000), (4, True))
+
+
+def test_process_when_an_extension_resends_then_it_goes_at_once():
+    """RFC 9175 section 2.4: as the answer to a challenge does."""
+
+    class Again:
+        rank = 20
+        understood = 0
+
+        def incoming(self, record, message):
+            if message.code == coap.UNAUTHORIZED:
+                endpoint.resend(record, record.message)
+                return coap.CONSUMED
+
+    with fake.Clock() as clock:
+        endpoint, transport = serve(tuning=fake.EXACT)
+        endpoint.attach(Again())
+        record = endpoint.send(coap.Message(coap.GET), PEER)
+        endpoint.process(100)
+        transport.inbox.append((packet(coap.UNAUTHORIZED, record.mid, coap.ACK, record.token), PEER))
+        endpoint.process(100)
+        check.eq((len(transport.sent), clock.now_ms < 2000), (2, True))
+
+
+def test_process_when_exchanges_are_open_then_a_request_does_not_look_through_them():
+    """A server that asks others, too, answers as fast as without."""
+
+    class Counting(coap.Endpoint):
+        count = 0
+
+        def due(self, now_ms):
+            self.count += 1
+            return super().due(now_ms)
+
+    with fake.Clock():
+        transport = fake.Transport()
+        endpoint = Counting(sock=transport, tuning=fake.EXACT)
+        endpoint.resource("r").get(lambda request, response: "text")
+        endpoint.send(coap.Message(coap.GET), OTHER)
+        endpoint.process(0)
+        endpoint.count = 0
+        transport.inbox += [(get(mid), PEER) for mid in range(9)]
+        endpoint.process(0)
+        check.eq((len(transport.sent), endpoint.count), (10, 0))
+
+
 def test_next_event_when_something_is_open_then_the_time_until_it():
     """RFC 7252 section 4.2: None if only a datagram can wake the program."""
     with fake.Clock() as clock:

@@ -31,7 +31,7 @@ temperature = endpoint.resource("temp", ct=coap.TEXT, obs=bool(observers))
 
 @temperature.get
 def read(request, response):
-    response.payload = b"22.5C"
+    return b"22.5C"
 
 
 while True:
