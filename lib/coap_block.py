@@ -77,9 +77,9 @@ _REPLY = const(1)
 _CONSUMED = const(2)
 _PARKED = const(3)
 
-_BLOCK2 = const(1 << 23)
-_BLOCK1 = const(1 << 27)
-_BLOCKS = const(_BLOCK2 | _BLOCK1)
+_BLOCK2 = const(23)
+_BLOCK1 = const(27)
+_BLOCKS = const(17)  # both of them, in _SEEN >> _BLOCK2
 _MORE = const(8)
 _LAST_NUM = const(0xFFFFF)
 _SMALL_LEN = const(64)  # a payload up to this length is never split unless that was asked for
@@ -128,7 +128,7 @@ class Blocks:
     """The extension that `attach` adds to an endpoint."""
 
     rank = 30
-    understood = _BLOCKS
+    understood = _BLOCKS << _BLOCK2
 
     def __init__(self, engine, szx, transfers, per_host, body_len, sink_len, idle_ms, unverified_len, reuse_token):
         while szx and (16 << szx) + 64 > engine.datagram_len:
@@ -223,12 +223,12 @@ class Blocks:
         r[_ASKED] = p[_DATA]
         r[_ASKER] = p[_REMOTE]
         self._finished = None
-        if not p[_SEEN] & _BLOCKS and not self.sinks:
+        if not p[_SEEN] >> _BLOCK2 & _BLOCKS and not self.sinks:
             return None
         block2 = request.opt.block2 or 0
         if block2 & 7 == 7:
             result = _BAD_REQUEST
-        elif block2 >> 4 and p[_CODE] != _GET and not p[_SEEN] & _BLOCK1:
+        elif block2 >> 4 and p[_CODE] != _GET and not p[_SEEN] & 1 << _BLOCK1:
             result = self._serve(request, r)
         else:
             result = self._take(request, response)
@@ -249,7 +249,7 @@ class Blocks:
         more = block & _MORE
         block_len = 16 << (block & 7)
         offset = (block >> 4) * block_len
-        if block & 7 == 7 or len(payload) > block_len and p[_SEEN] & _BLOCK1 or more and len(payload) < block_len:
+        if block & 7 == 7 or len(payload) > block_len and p[_SEEN] & 1 << _BLOCK1 or more and len(payload) < block_len:
             return _BAD_REQUEST
         key = self._key(request, False)
         body = self.bodies.get(key)
@@ -359,7 +359,7 @@ class Blocks:
     def response(self, request, response):
         """Add what the blocks of the request need, cut the payload; see Engine.attach."""
         r = response.packet
-        if request is not None and not self._finished and not request.packet[_SEEN] & _BLOCKS:
+        if request is not None and not self._finished and not request.packet[_SEEN] >> _BLOCK2 & _BLOCKS:
             if r[_CODE] < _REQUEST_ENTITY_TOO_LARGE and type(r[_PAYLOAD]) is bytes and len(r[_PAYLOAD]) <= _SMALL_LEN:
                 return
         self._settle(request, response, r)
@@ -386,7 +386,7 @@ class Blocks:
             block1 = 6  # the whole was too large for a datagram: blocks would not be
         if block1 is not None and block1 & 7 < 7:
             response.opt.block1 = block1 & ~15 | (code == _CONTINUE) * _MORE | min(block1 & 7, self.szx)
-        if block2 is not None or payload or type(payload) is not bytes:
+        if block2 is not None or payload != b"":
             self._cut(request, response, payload, block2)
 
     def _cut(self, request, response, payload, block2):
@@ -416,26 +416,27 @@ class Blocks:
             return
         r[_PAYLOAD] = data
         end = offset + len(data)
-        if block2 is None and total <= end:
+        more = total > end
+        if block2 is None and not more:
             return
-        if (total > end or offset) and opt.etag is None:
+        if (more or offset) and not opt.etag:
             opt.etag = getattr(payload, "etag", None) if is_source else crc32(payload).to_bytes(4, "big")
         if request and request.code != _GET and opt.observe is None:
-            self._hold(request, response, payload, end, total)
-        opt.block2 = offset >> szx + 4 << 4 | (total > end) * _MORE | szx
+            self._hold(request, response, payload, end, more)
+        opt.block2 = offset >> szx + 4 << 4 | more * _MORE | szx
         if not offset:
             opt.size2 = getattr(payload, "size", None) if is_source else total
 
-    def _hold(self, request, response, payload, end, total):
+    def _hold(self, request, response, payload, end, more):
         """Keep what cannot be asked for twice, or forget it when its last block goes."""
         engine = self.engine
         key = self._key(request, True)
         body = self.bodies.get(key)
         block2 = request.opt.block2 or 0
-        if body and (total <= end or not block2):
+        if body and not (more and block2):
             self._forget(body)
             body = None
-        if not body and total > end and not block2 >> 4 and not self._admit(request.remote):
+        if not body and more and not block2 >> 4 and not self._admit(request.remote):
             payload = payload if hasattr(payload, "readinto_at") else bytes(payload)
             body = [key, payload, 0, engine.now_ms, 0, response.copy(payload=b"", block1=None)]
             self.bodies[key] = body
@@ -515,12 +516,12 @@ class Blocks:
             return
         if not transfer and len(message.payload) > 16 << szx:
             transfer = Transfer(None, bytes(message.payload), 0, None, None)
-        offset = 0
+        block2 = szx
         if transfer:
             record.outer = self._request(transfer, record, szx)
-            offset = transfer.offset
-        if not record.outer and message.opt.block2 is None and (offset or szx < 6):
-            record.outer = message.copy(block2=offset >> szx + 4 << 4 | szx)
+            block2 |= transfer.offset >> szx + 4 << 4
+        if not record.outer and message.opt.block2 is None and block2 != 6:  # which is what a server begins with
+            record.outer = message.copy(block2=block2)
 
     def _request(self, transfer, record, szx):
         """Begin a transfer; returns the request with the first block, None if that is the record's message."""
@@ -533,7 +534,7 @@ class Blocks:
     def incoming(self, record, message):
         """Take a response to a block, or the first block of a large response; see Engine.attach."""
         transfer = getattr(record, "transfer", None)
-        if transfer is None and not message.packet[_SEEN] & _BLOCKS:
+        if transfer is None and not message.packet[_SEEN] >> _BLOCK2 & _BLOCKS:
             return None
         if not transfer or transfer.record is record and (not transfer.send or transfer.observe is not None):
             return self._accept(transfer, message, record)
@@ -542,6 +543,8 @@ class Blocks:
             block = message.opt.block2 if transfer.source is None else message.opt.block1
             if self.reuse_token and block is not None and block >> 4 << (block & 7) + 4 < transfer.offset:
                 return _CONSUMED  # to the request for an earlier block, which had the same token
+            if current is record:
+                transfer.current = None
             self.engine.end(record, None)
             if current is not record or transfer.record.is_done():
                 return _CONSUMED
@@ -616,8 +619,8 @@ class Blocks:
         return _CONSUMED
 
     def on_end(self, record):
-        """The request for a block has ended."""
-        if record.error and record.transfer.current is record:
+        """The request for a block has ended without a response."""
+        if record.transfer.current is record:
             self.end(record.transfer, record.error)
 
     def end(self, transfer, error):
@@ -690,7 +693,7 @@ class Blocks:
                     break
                 if block is None or answer:
                     transfer.offset = 0
-                if transfer.etag is None:
+                if not transfer.etag:
                     transfer.etag = opt.etag
             elif block is None:
                 raise coap.FormatError
