@@ -113,7 +113,6 @@ class Transfer:
     current = None  # the record of the block on its way
     tag = None  # Request-Tag
     observe = None  # the sequence number of a notification
-    keeps_open = False  # whether its failure leaves the record open, an observation
 
     def __init__(self, sink, source, offset, etag, progress):
         self.sink = sink
@@ -143,9 +142,9 @@ class Blocks:
         self.unverified_len = unverified_len
         self.reuse_token = reuse_token
         self.bodies = {}  # by key
-        self.sinks = {}  # Resource -> what opens a sink for it
-        self._finished = None  # the body that has just become whole
-        self._next = None  # the Transfer of the request about to be sent
+        self.handlers = {}  # Resource -> what opens a sink for it
+        self.received = None  # the body that has just become whole
+        self.next = None  # the Transfer of the request about to be sent
         self.tag = int.from_bytes(engine.random(3), "big")  # the latest Request-Tag
 
     def is_verified(self, peer):
@@ -156,12 +155,12 @@ class Blocks:
         """A decorator for `open(request)`, which returns the sink of what is sent to `resource`, None or a code."""
 
         def set_handler(handler):
-            self.sinks[resource] = handler
+            self.handlers[resource] = handler
             return handler
 
         return set_handler
 
-    def _call(self, handler, *args):
+    def _ask(self, handler, *args):
         """What a function of the application returns, -1 if it raised."""
         engine = self.engine
         was_in_handler = engine._is_in_handler
@@ -189,7 +188,7 @@ class Blocks:
                 sink[offset:] = data
             except MemoryError:
                 return _FAILED
-        elif (data or not offset) and self._call(sink.write_at, offset, data) == _FAILED:
+        elif (data or not offset) and self._ask(sink.write_at, offset, data) == _FAILED:
             return _FAILED
         return None
 
@@ -198,21 +197,21 @@ class Blocks:
         if not hasattr(source, "readinto_at"):
             return len(source), source[offset : offset + room_len]
         buffer = bytearray(room_len + 1)  # a byte more, to see whether there is another block
-        filled = self._call(source.readinto_at, buffer, offset)
+        filled = self._ask(source.readinto_at, buffer, offset)
         if filled < 0:
             return -1, b""
         return offset + filled, bytes(buffer[: min(filled, room_len)])
 
-    def _key(self, request, is_answer):
+    def _key(self, request, answer):
         """What the requests for the blocks of one body have in common (RFC 9175 section 3.3), and only they.
 
         That is their peer and their security context, too, if coap_oscore is attached. When an answer is fetched there
         is no payload any more, so nor is its Content-Format.
         """
         context_of = getattr(self.engine, "context_of", None)
-        key = request.get_cache_key((12, 23, 27) if is_answer else (23, 27))
+        key = request.get_cache_key((12, 23, 27) if answer else (23, 27))
         # without the payload, which a FETCH has
-        return (request.remote, is_answer, key[0], context_of and context_of(request)) + key[2:]
+        return (request.remote, answer, key[0], context_of and context_of(request)) + key[2:]
 
     # -- server: bodies that come in
 
@@ -222,8 +221,8 @@ class Blocks:
         r = response.packet
         r[_ASKED] = p[_DATA]
         r[_ASKER] = p[_REMOTE]
-        self._finished = None
-        if not p[_SEEN] >> _BLOCK2 & _BLOCKS and not self.sinks:
+        self.received = None
+        if not p[_SEEN] >> _BLOCK2 & _BLOCKS and not self.handlers:
             return None
         block2 = request.opt.block2 or 0
         if block2 & 7 == 7:
@@ -242,7 +241,7 @@ class Blocks:
         p = request.packet
         block = request.opt.block1
         if block is None:
-            if p[_CODE] == _GET or p[_CODE] == _DELETE or self.engine._route(p) not in self.sinks:
+            if p[_CODE] == _GET or p[_CODE] == _DELETE or self.engine._route(p) not in self.handlers:
                 return None
             block = 6
         payload = request.payload
@@ -282,19 +281,19 @@ class Blocks:
         del self.bodies[key]
         p[_PAYLOAD] = bytes(sink) if isinstance(sink, bytearray) else sink
         body[_ANSWER] = p[_DATA]
-        self._finished = body
+        self.received = body
         return None
 
     def _begin(self, request, response, key, more):
         """A place for the body whose first block came, the code of its refusal, or None: it is whole already."""
-        handler = self.sinks.get(self.engine._route(request.packet))
+        handler = self.handlers.get(self.engine._route(request.packet))
         if not more and not handler:
             return None
         wait_s = self._admit(request.remote)
         if wait_s:
             response.opt.max_age = wait_s
             return _SERVICE_UNAVAILABLE
-        sink = self._call(handler, request) if handler else None
+        sink = self._ask(handler, request) if handler else None
         if isinstance(sink, int):
             return sink if sink > 0 else _INTERNAL_SERVER_ERROR
         if sink is None:
@@ -312,7 +311,7 @@ class Blocks:
         self.bodies.pop(body[_KEY], None)
         abort = getattr(body[_BODY], "abort", None)
         if abort:
-            self._call(abort)
+            self._ask(abort)
 
     def _admit(self, peer):
         """Make room for a body of `peer`; returns the seconds after which to ask again, 0 if there is room.
@@ -359,7 +358,7 @@ class Blocks:
     def response(self, request, response):
         """Add what the blocks of the request need, cut the payload; see Engine.attach."""
         r = response.packet
-        if request is not None and not self._finished and not request.packet[_SEEN] >> _BLOCK2 & _BLOCKS:
+        if request is not None and not self.received and not request.packet[_SEEN] >> _BLOCK2 & _BLOCKS:
             if r[_CODE] < _REQUEST_ENTITY_TOO_LARGE and type(r[_PAYLOAD]) is bytes and len(r[_PAYLOAD]) <= _SMALL_LEN:
                 return
         self._settle(request, response, r)
@@ -377,9 +376,9 @@ class Blocks:
             block1 = request.opt.block1
             if code < _BAD_REQUEST:
                 block2 = request.opt.block2
-            body = self._finished
+            body = self.received
             if body and body[_ANSWER] is request.packet[_DATA]:
-                self._finished = None
+                self.received = None
                 if code >= _BAD_REQUEST:
                     self._forget(body)
         if block1 is None and code == _REQUEST_ENTITY_TOO_LARGE:
@@ -496,7 +495,7 @@ class Blocks:
     def _with(self, send, args, options, sink, source, offset, etag, progress):
         """Call `send`, which sends one request, for a Transfer."""
         # an offset is where a block begins
-        transfer = self._next = Transfer(sink, source, offset & -(16 << self.szx), etag, progress)
+        transfer = self.next = Transfer(sink, source, offset & -(16 << self.szx), etag, progress)
         try:
             return send(*args, **options)
         except coap.Error as error:
@@ -504,12 +503,12 @@ class Blocks:
             error.etag = transfer.etag
             raise
         finally:
-            self._next = None
+            self.next = None
 
     def outgoing(self, record):
         """Send the first block in the place of a large body; see Engine.attach."""
-        transfer = self._next
-        self._next = None
+        transfer = self.next
+        self.next = None
         message = record.message
         szx = self.szx
         if message.opt.block1 is not None:
@@ -526,6 +525,7 @@ class Blocks:
     def _request(self, transfer, record, szx):
         """Begin a transfer; returns the request with the first block, None if that is the record's message."""
         transfer.record = record
+        transfer.state = record.state  # parked: an observation, which stays open if the transfer fails
         record.transfer = transfer
         steps = self._download(transfer, None) if transfer.source is None else self._upload(transfer, szx)
         transfer.send = steps.send
@@ -536,19 +536,19 @@ class Blocks:
         transfer = getattr(record, "transfer", None)
         if transfer is None and not message.packet[_SEEN] >> _BLOCK2 & _BLOCKS:
             return None
-        if not transfer or transfer.record is record and (not transfer.send or transfer.observe is not None):
-            return self._accept(transfer, message, record)
-        current = transfer.current
-        if transfer.record is not record:
+        if transfer and transfer.record is not record:
             block = message.opt.block2 if transfer.source is None else message.opt.block1
             if self.reuse_token and block is not None and block >> 4 << (block & 7) + 4 < transfer.offset:
                 return _CONSUMED  # to the request for an earlier block, which had the same token
-            if current is record:
+            is_current = transfer.current is record
+            if is_current:
                 transfer.current = None
             self.engine.end(record, None)
-            if current is not record or transfer.record.is_done():
+            if not is_current or transfer.record.is_done():
                 return _CONSUMED
-        elif current:
+        elif not transfer or not transfer.send or transfer.observe is not None:
+            return self._accept(transfer, message, record)
+        elif transfer.current:
             return _CONSUMED  # the response to the first block once more
         return self._step(transfer, message, record)
 
@@ -574,7 +574,6 @@ class Blocks:
         elif message.code >= _BAD_REQUEST or block2 is None or block2 >> 3 != 1:  # NUM 0 and more
             return None
         transfer = Transfer(None, source, 0, None, None)
-        transfer.keeps_open = source is None and record.state == _PARKED
         self._request(transfer, record, szx)
         return self._step(transfer, message, record)
 
@@ -587,7 +586,7 @@ class Blocks:
         fault = coap.Error
         try:
             request = transfer.send(message)
-            if self.reuse_token and not transfer.keeps_open:
+            if self.reuse_token and transfer.state != _PARKED:
                 token = owner.token
                 owner.is_request = False  # so that a response with its token is that of the block on its way
             transfer.current = engine.enqueue(request, owner.remote, owner.mtype, token, owner.timeout_ms)
@@ -626,7 +625,7 @@ class Blocks:
     def end(self, transfer, error):
         """End a transfer with an exception class; of an observation only the notification is lost."""
         transfer.send = transfer.current = None
-        if not transfer.keeps_open:
+        if transfer.state != _PARKED:
             self.engine.end(transfer.record, error)
 
     def _upload(self, transfer, szx):
@@ -644,11 +643,11 @@ class Blocks:
                 raise ValueError("the source cannot be read, see the log")
             request = transfer.record.message.copy(payload=data, mid=None, token=b"")
             opt = request.opt
-            if not offset and not is_last:
-                self.tag = self.tag + 1 & 0xFFFFFF
-                transfer.tag = self.tag.to_bytes(3, "big")
-                opt.size1 = total
             if offset or not is_last:
+                if not offset:
+                    self.tag = self.tag + 1 & 0xFFFFFF
+                    transfer.tag = self.tag.to_bytes(3, "big")
+                    opt.size1 = total
                 opt.block1 = offset >> szx + 4 << 4 | (not is_last) * _MORE | szx
                 opt.request_tag = (transfer.tag,)
             message = yield request
@@ -669,7 +668,7 @@ class Blocks:
                 if code < _BAD_REQUEST:
                     transfer.offset += len(data)
                     if transfer.progress:
-                        self._call(transfer.progress, transfer.offset, total)
+                        self._ask(transfer.progress, transfer.offset, total)
                 if is_done:
                     break
                 szx = min(szx, block & 7)
@@ -746,7 +745,7 @@ class Blocks:
             raise coap.Error if fault == _FAILED and not isinstance(transfer.sink, bytearray) else coap.Full
         transfer.offset += len(data)
         if transfer.progress:
-            self._call(transfer.progress, transfer.offset, transfer.total)
+            self._ask(transfer.progress, transfer.offset, transfer.total)
         return reply
 
 
