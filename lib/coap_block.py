@@ -108,8 +108,6 @@ class Transfer:
     etag    the ETag of what is downloaded, None if there is none
     """
 
-    record = None  # that of the application
-    send = None  # takes the response to a block and returns the next request; None: the transfer has ended
     current = None  # the record of the block on its way
     tag = None  # Request-Tag
     observe = None  # the sequence number of a notification
@@ -435,13 +433,14 @@ class Blocks:
         if body and not (more and block2):
             self._forget(body)
             body = None
-        if not body and more and not block2 >> 4 and not self._admit(request.remote):
-            payload = payload if hasattr(payload, "readinto_at") else bytes(payload)
-            body = [key, payload, 0, engine.now_ms, 0, response.copy(payload=b"", block1=None)]
-            self.bodies[key] = body
-        if body:
-            body[_LENGTH] = end
-            body[_UNTIL_MS] = engine._until(self.idle_ms)
+        if not body:
+            if not more or block2 >> 4 or self._admit(request.remote):
+                return
+            if not hasattr(payload, "readinto_at"):
+                payload = bytes(payload)
+            body = self.bodies[key] = [key, payload, 0, engine.now_ms, 0, response.copy(payload=b"", block1=None)]
+        body[_LENGTH] = end
+        body[_UNTIL_MS] = engine._until(self.idle_ms)
 
     def _serve(self, request, r):
         """Answer from what was kept; returns the code, None if the handler is to run again."""
@@ -524,11 +523,11 @@ class Blocks:
 
     def _request(self, transfer, record, szx):
         """Begin a transfer; returns the request with the first block, None if that is the record's message."""
-        transfer.record = record
-        transfer.state = record.state  # parked: an observation, which stays open if the transfer fails
+        transfer.record = record  # that of the application
+        transfer.state = record.state  # parked: an observation, of which only a notification is lost if it fails
         record.transfer = transfer
         steps = self._download(transfer, None) if transfer.source is None else self._upload(transfer, szx)
-        transfer.send = steps.send
+        transfer.send = steps.send  # takes the response to a block, returns the next request; None: it has ended
         return transfer.send(None)
 
     def incoming(self, record, message):
@@ -589,23 +588,23 @@ class Blocks:
             if self.reuse_token and transfer.state != _PARKED:
                 token = owner.token
                 owner.is_request = False  # so that a response with its token is that of the block on its way
-            transfer.current = engine.enqueue(request, owner.remote, owner.mtype, token, owner.timeout_ms)
-            transfer.current.transfer = transfer
-            transfer.current.on_end = self.on_end
+            current = engine.enqueue(request, owner.remote, owner.mtype, token, owner.timeout_ms)
+            current.transfer = transfer
+            current.on_end = self.on_end
+            transfer.current = current
             engine.park(owner)
             return _CONSUMED
         except StopIteration as end:
             response = end.value
         except coap.Error as error:
             fault = type(error)
-        except MemoryError:
-            fault = coap.Full
-        except ValueError:
+        except (MemoryError, ValueError):  # no room for the request
             pass
-        if not response:
-            self.end(transfer, fault)
-            return _CONSUMED
         transfer.send = transfer.current = None
+        if not response:
+            if transfer.state != _PARKED:
+                engine.end(owner, fault)
+            return _CONSUMED
         if record is owner and response is message:
             return None
         response.request = owner.message
@@ -619,14 +618,11 @@ class Blocks:
 
     def on_end(self, record):
         """The request for a block has ended without a response."""
-        if record.transfer.current is record:
-            self.end(record.transfer, record.error)
-
-    def end(self, transfer, error):
-        """End a transfer with an exception class; of an observation only the notification is lost."""
-        transfer.send = transfer.current = None
-        if transfer.state != _PARKED:
-            self.engine.end(transfer.record, error)
+        transfer = record.transfer
+        if transfer.current is record:
+            transfer.send = transfer.current = None
+            if transfer.state != _PARKED:
+                self.engine.end(transfer.record, record.error)
 
     def _upload(self, transfer, szx):
         """A generator that yields the request for each block and is sent the response to it; returns the last.

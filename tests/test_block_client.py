@@ -512,7 +512,7 @@ def test_body_when_it_is_small_and_its_answer_large_then_goes_and_comes():
         check.eq((record.error, record.response.message.payload), (None, BODY))
 
 
-def test_memory_when_there_is_none_then_full_and_late_answers_change_nothing():
+def test_memory_when_there_is_none_then_error_and_late_answers_change_nothing():
     """A transfer that cannot go on ends, it does not stay open."""
 
     def fail(*args):
@@ -521,7 +521,7 @@ def test_memory_when_there_is_none_then_full_and_late_answers_change_nothing():
     script = Script(piece(0, True))
     script.blocks._insert = fail
     record = script.send()
-    check.eq((record.error, script.engine._open), (coap.Full, []))
+    check.eq((record.error, script.engine._open), (coap.Error, []))
     check.eq(script.engine.receive(fake.packet(coap.CONTENT, 200, coap.NON, record.token), SERVER, 0), None)
 
 
