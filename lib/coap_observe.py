@@ -45,6 +45,16 @@ _PAYLOAD = const(7)
 _SEEN = const(8)
 _PATH = const(9)
 _REMOTE = const(15)
+
+# As in coap.py, where each use would be looked up
+_CON = const(0)
+_NON = const(1)
+_GET = const(1)
+_FETCH = const(5)
+_VALID = const(67)
+_NOT_ACCEPTABLE = const(134)
+_INTERNAL_SERVER_ERROR = const(160)
+_CONSUMED = const(2)
 _PARKED = const(3)  # state of a TransmissionRecord
 
 _OBSERVE = const(6)  # options
@@ -59,10 +69,21 @@ _REORDER_MS = const(128000)  # RFC 7641 section 3.4
 _DAY_MS = const(86400000)
 _RETRY_MS = const(1000)  # how often a full queue is asked again
 _DOUBT_MS = const(60000)  # an observer heard of so lately keeps its place without being asked
-_MIDS = const(4)  # message IDs of NON notifications that are remembered for a Reset
+_REMEMBERED = const(4)  # message IDs of NON notifications that are remembered for a Reset
 _UNKNOWN = const(-1)
 
-_CHANGED = const(1)  # what an observer is to be told
+# An observer, an entry of the list of them, says what to answer again, and to whom. It is a list; slots:
+_REQUEST = const(0)  # the datagram
+_PEER = const(1)
+_RESOURCE = const(2)  # None: it is removed
+_MARK = const(3)  # 0: it knows the present state; else _CHANGED, or _CONFIRM, too
+_RECORD = const(4)  # of the CON notification on its way
+_MIDS = const(5)  # of the latest NON notifications
+_FORMAT = const(6)  # Content-Format of all its notifications
+_EARLIEST_MS = const(7)  # when the next NON may go
+_CONFIRM_MS = const(8)  # when it is asked whether it is still there
+
+_CHANGED = const(1)
 _CONFIRM = const(2)
 
 
@@ -81,24 +102,10 @@ def is_newer(number, earlier, passed_ms):
 # ---- server ----
 
 
-class Observer:
-    """An entry of the list of observers: what to answer again, and to whom."""
-
-    mark = 0  # 0: it knows the present state; _CHANGED, _CONFIRM
-    record = None  # of the CON notification on its way
-    mids = ()  # of the latest NON notifications
-    content_format = _UNKNOWN  # of all its notifications
-    earliest_ms = 0  # when the next NON may go
-    confirm_ms = 0  # when it is asked whether it is still there
-
-    def __init__(self, peer):
-        self.peer = peer
-        self.data = None  # the datagram of the request
-        self.resource = None  # None: removed
-
-    def token(self):
-        """The token of the request, bytes."""
-        return self.data[4 : 4 + (self.data[0] & 15)]
+def _token(observer):
+    """The token of its request, bytes."""
+    data = observer[_REQUEST]
+    return data[4 : 4 + (data[0] & 15)]
 
 
 class Observe:
@@ -116,13 +123,13 @@ class Observe:
         self.engine = engine
         self.observations = []  # the Observations that have not ended
         self._limits = observers, per_host, observations, request_len
-        self._interval_ms = interval_ms
-        self._confirm_ms = confirm_ms
-        self._observers = []  # the one looked at longest ago first
-        self._hosts = {}  # address without port -> those of its Observers
-        self._number = coap._uint(engine.random(3), 0, 3)  # of the latest notification
-        self._rendered = None  # the Observer whose notification is being made
-        self._in_flight = 0  # CON notifications
+        self.interval_ms = interval_ms
+        self.confirm_ms = confirm_ms
+        self.observers = []  # the one looked at longest ago first
+        self.hosts = {}  # address without port -> those of its observers
+        self.number = coap._uint(engine.random(3), 0, 3)  # of the latest notification
+        self.observer = None  # the one whose notification is being made
+        self.pending = 0  # CON notifications on their way
 
     # -- the list of observers
 
@@ -133,69 +140,71 @@ class Observe:
         each observer: states between are skipped. Allowed everywhere. Allocates about 600 bytes for a moment.
         Raises ValueError if there is no resource with obs=True at `path`.
         """
-        message = coap.Message(coap.GET, mtype=coap.CON, mid=0, uri_path=path.split("/") if path else ())
+        message = coap.Message(_GET, mtype=_CON, mid=0, uri_path=path.split("/") if path else ())
         message.index(message.encode())
         p = message.packet
         resource = self.engine._route(p)
-        if resource is None or not resource.is_observable:
+        if not resource or not resource.is_observable:
             raise ValueError("there is no resource %r with obs=True" % path)
         raw = p[_DATA][p[_PATH] :]
-        for observer in self._observers:  # where the last segment varies, resource.link is None: the path must be there
-            if observer.resource is resource and (resource.link is not None or observer.data.find(raw) >= 0):
-                observer.mark = max(observer.mark, _CONFIRM if confirmable else _CHANGED)
+        for observer in self.observers:
+            # where the last segment varies, resource.link is None: the path must be there
+            if observer[_RESOURCE] is resource and (resource.link is not None or observer[_REQUEST].find(raw) >= 0):
+                observer[_MARK] |= _CHANGED | _CONFIRM if confirmable else _CHANGED
                 self.engine.wake(self.engine.now_ms)
 
     def holds(self, peer, token):
-        """The Observer of this endpoint and token, to which notifications may go; or None."""
-        for observer in self._hosts.get(coap._host(peer), ()):
-            if observer.peer == peer and observer.token() == token:
+        """The observer of this endpoint and token, to which notifications may go; or None."""
+        for observer in self.hosts.get(coap._host(peer), ()):
+            if observer[_PEER] == peer and _token(observer) == token:
                 return observer
         return None
 
-    def _admit(self, peer):
-        """A new Observer in the list; None if it is full, or its host's share."""
-        host = coap._host(peer)
-        mine = self._hosts.get(host, ())
-        if len(mine) >= self._limits[1] or len(self._observers) >= self._limits[0]:
-            self._doubt(mine if len(mine) >= self._limits[1] else self._observers)
-            return None
-        observer = Observer(peer)
-        observer.earliest_ms = self.engine.now_ms
-        self._observers.append(observer)
-        self._hosts[host] = [observer] + list(mine)
-        return observer
+    def _add(self, peer):
+        """A new observer in the list; None if it is full, or its host's share.
 
-    def _doubt(self, observers):
-        """Have the one that was confirmed longest ago asked by a CON: it may be gone, and its place is wanted."""
-        oldest = None
-        for observer in observers:
-            if oldest is None or ticks_diff(observer.confirm_ms, oldest.confirm_ms) < 0:
-                oldest = observer
+        Then the one that was confirmed longest ago is asked by a CON: it may be gone, and its place is wanted.
+        """
         now_ms = self.engine.now_ms
-        if oldest and self._confirm_ms - ticks_diff(oldest.confirm_ms, now_ms) > _DOUBT_MS:
-            oldest.confirm_ms = now_ms
+        host = coap._host(peer)
+        crowd = self.hosts.get(host, ())
+        if len(crowd) < self._limits[1]:
+            mine = crowd
+            crowd = self.observers
+            if len(crowd) < self._limits[0]:
+                observer = [None, peer, None, 0, None, (), None, now_ms, now_ms]
+                crowd.append(observer)
+                self.hosts[host] = [observer] + list(mine)
+                return observer
+        oldest = None
+        for observer in crowd:
+            if not oldest or ticks_diff(observer[_CONFIRM_MS], oldest[_CONFIRM_MS]) < 0:
+                oldest = observer
+        if oldest and self.confirm_ms - ticks_diff(oldest[_CONFIRM_MS], now_ms) > _DOUBT_MS:
+            oldest[_CONFIRM_MS] = now_ms
             self.engine.wake(now_ms)
+        return None
 
     def _remove(self, observer):
         """Take it from the list, unless it is out already; a notification on its way is given up."""
-        if observer.resource is None:
+        if not observer[_RESOURCE]:
             return
-        observer.resource = None
-        self._observers.remove(observer)
-        host = coap._host(observer.peer)
-        mine = self._hosts[host]
+        observer[_RESOURCE] = None
+        self.observers.remove(observer)
+        host = coap._host(observer[_PEER])
+        mine = self.hosts[host]
         mine.remove(observer)
         if not mine:
-            del self._hosts[host]
-        record = observer.record
-        if record is not None:
-            observer.record = None
+            del self.hosts[host]
+        record = observer[_RECORD]
+        if record:
+            observer[_RECORD] = None
             self.engine.end(record, None)
 
     def reset(self, peer, mid):
         """Hook: a Reset of a NON notification, or of a CON that a newer one has replaced, ends the observation."""
-        for observer in self._hosts.get(coap._host(peer), ()):
-            if observer.peer == peer and mid in observer.mids:
+        for observer in self.hosts.get(coap._host(peer), ()):
+            if observer[_PEER] == peer and mid in observer[_MIDS]:
                 self._remove(observer)
                 return
 
@@ -203,56 +212,55 @@ class Observe:
 
     def response(self, request, response):
         """Hook: registers and deregisters with the answer to the request, and numbers the notifications."""
-        if self._rendered is not None:
-            self._number_it(self._rendered, response)
+        if self.observer is not None:
+            self._label(self.observer, response)
         elif request is not None and request.packet[_SEEN] & 1 << _OBSERVE:
-            self._answer(request, response)
+            self._accept(request.packet, request.token, response)
 
-    def _answer(self, request, response):
-        """Register, or deregister, whom the request with Observe came from."""
-        p = request.packet
-        value = coap._uint_option(p, _OBSERVE)
-        observer = self.holds(p[_REMOTE], request.token)
-        is_kept = value == _REGISTER and self._register(p, observer, response)
-        if observer is not None and value <= _DEREGISTER and not is_kept:
-            self._remove(observer)
-
-    def _register(self, p, observer, response):
-        """Put the request `p` into the list, in the place of `observer`, which has its token; returns whether it may.
+    def _accept(self, p, token, response):
+        """Register, or deregister, whom the request `p` with Observe came from.
 
         It must be one that can be answered again from its datagram, and from the first block on. An error ends it.
         """
+        value = coap._uint_option(p, _OBSERVE)
+        observer = self.holds(p[_REMOTE], token)
         resource = self.engine._route(p)
-        if resource is None or not resource.is_observable or len(p[_DATA]) > self._limits[3]:
-            return False
-        if p[_PAYLOAD] is not None or p[_CODE] != coap.GET and p[_CODE] != coap.FETCH:
-            return False
-        if p[_SEEN] & 1 << _BLOCK2 and coap._uint_option(p, _BLOCK2) > 15:
-            return False
-        observer = observer or self._admit(p[_REMOTE])
-        if observer is None:
-            return False
-        observer.data = p[_DATA]
-        observer.resource = resource
-        observer.content_format = _UNKNOWN
-        observer.confirm_ms = ticks_add(self.engine.now_ms, self._confirm_ms)
-        self.engine.wake(observer.confirm_ms)
-        self._number_it(observer, response)
-        return True
+        if (
+            value != _REGISTER
+            or not resource
+            or not resource.is_observable
+            or len(p[_DATA]) > self._limits[3]
+            or p[_PAYLOAD] is not None
+            or p[_CODE] != _GET
+            and p[_CODE] != _FETCH
+            or p[_SEEN] & 1 << _BLOCK2
+            and coap._uint_option(p, _BLOCK2) > 15
+        ):
+            if observer and value <= _DEREGISTER:
+                self._remove(observer)
+            return
+        observer = observer or self._add(p[_REMOTE])
+        if observer:
+            observer[_REQUEST] = p[_DATA]
+            observer[_RESOURCE] = resource
+            observer[_FORMAT] = _UNKNOWN
+            observer[_CONFIRM_MS] = ticks_add(self.engine.now_ms, self.confirm_ms)
+            self.engine.wake(observer[_CONFIRM_MS])
+            self._label(observer, response)
 
-    def _number_it(self, observer, response):
+    def _label(self, observer, response):
         """Give a notification its sequence number; one that is an error, or of another format, is the last."""
-        code = response.code
+        r = response.packet
         content_format = response.opt.content_format
-        if observer.content_format == _UNKNOWN and code != coap.VALID:
-            observer.content_format = content_format
-        if code >> 5 == 2 and code != coap.VALID and content_format != observer.content_format:
-            coap._prepare(response.packet, response.request.packet, coap.NOT_ACCEPTABLE)  # RFC 7641 section 4.2
-            code = coap.NOT_ACCEPTABLE
-        if code >> 5 == 2:
+        if r[_CODE] != _VALID:
+            if observer[_FORMAT] == _UNKNOWN:
+                observer[_FORMAT] = content_format
+            elif r[_CODE] >> 5 == 2 and content_format != observer[_FORMAT]:
+                coap._prepare(r, response.request.packet, _NOT_ACCEPTABLE)  # RFC 7641 section 4.2
+        if r[_CODE] >> 5 == 2:
             # 2**23 of them in 256 s are 32768 a second: more than any network takes from here
-            self._number = self._number + 1 & _NUMBERS
-            response.opt.observe = self._number
+            self.number = self.number + 1 & _NUMBERS
+            response.opt.observe = self.number
         else:
             self._remove(observer)
 
@@ -264,100 +272,99 @@ class Observe:
         for observation in self.observations:
             if observation.record.state == _PARKED:
                 wake(ticks_add(now_ms, observation._renew(now_ms)))
-        for _ in range(len(self._observers)):
-            observer = self._observers.pop(0)
-            self._observers.append(observer)
-            left_ms = self._left_ms(observer, now_ms)
+        for _ in range(len(self.observers)):
+            observer = self.observers.pop(0)
+            self.observers.append(observer)
+            left_ms = self.wait_ms(observer, now_ms)
             if left_ms is not None:
                 wake(ticks_add(now_ms, left_ms))
                 if left_ms <= 0:  # one at a time: due() sends it before the next is made
-                    self._notify(observer, now_ms)
+                    self._transmit(observer, now_ms)
                     return
 
-    def _left_ms(self, observer, now_ms):
+    def wait_ms(self, observer, now_ms):
         """Milliseconds until the observer is to get a notification; None: nothing to do before something happens."""
-        record = observer.record
-        if record is not None:  # the newest state goes in the place of a retransmission
-            if not observer.mark or not record.transmissions_left:
+        record = observer[_RECORD]
+        mark = observer[_MARK]
+        if record:  # the newest state goes in the place of a retransmission
+            if not mark or not record.transmissions_left:
                 return None
             return 0 if record.next_event_ms is None else ticks_diff(record.next_event_ms, now_ms)
-        left_ms = ticks_diff(observer.confirm_ms, now_ms)
-        if observer.mark == _CONFIRM or left_ms <= 0:
-            if self._has_room():
+        left_ms = ticks_diff(observer[_CONFIRM_MS], now_ms)
+        if mark > _CHANGED or left_ms <= 0:
+            if self._startable():
                 return 0
             left_ms = _RETRY_MS
-        if observer.mark == _CHANGED:
-            left_ms = min(left_ms, ticks_diff(observer.earliest_ms, now_ms))
+        if mark == _CHANGED:
+            left_ms = min(left_ms, ticks_diff(observer[_EARLIEST_MS], now_ms))
         return left_ms
 
-    def _has_room(self):
+    def _startable(self):
         """Whether a CON may go: half of the endpoint's table is left to others, for silent peers hold it for 93 s."""
         transmissions, queued = self.engine._limits[:2]
-        return self._in_flight < (transmissions + 1) // 2 and len(self.engine._queue) < queued
+        return self.pending < (transmissions + 1) // 2 and len(self.engine._queue) < queued
 
-    def _notify(self, observer, now_ms):
-        """Make and send the notification of the present state."""
+    def _transmit(self, observer, now_ms):
+        """Make and send the notification of the present state.
+
+        That is a NON, or a CON; the CON on its way goes on with this state, another ID and the same counter (4.5.2).
+        """
         engine = self.engine
-        is_con = self._has_room() and (observer.mark == _CONFIRM or ticks_diff(observer.confirm_ms, now_ms) <= 0)
-        observer.mark = 0
-        observer.earliest_ms = ticks_add(now_ms, self._interval_ms)
+        may_be_con = self._startable()
+        is_con = may_be_con and (observer[_MARK] > _CHANGED or ticks_diff(observer[_CONFIRM_MS], now_ms) <= 0)
+        observer[_MARK] = 0
+        observer[_EARLIEST_MS] = ticks_add(now_ms, self.interval_ms)
         if is_con:
-            observer.confirm_ms = ticks_add(now_ms, self._confirm_ms)
-        response = engine.render(observer.data, observer.peer)
-        if response is None:
+            observer[_CONFIRM_MS] = ticks_add(now_ms, self.confirm_ms)
+        response = engine.render(observer[_REQUEST], observer[_PEER])
+        if not response:
             return
-        self._rendered = observer
+        self.observer = observer
         engine.extend(engine._request, response)
-        self._rendered = None
-        token = observer.token()
-        if coap._packed_len(response.packet, token) > engine.datagram_len:
+        self.observer = None
+        token = _token(observer)
+        r = response.packet
+        if coap._packed_len(r, token) > engine.datagram_len:
             if engine.log:
                 engine.log("notification too large", len(response.payload))
-            coap._prepare(response.packet, response.request.packet, coap.INTERNAL_SERVER_ERROR)
+            coap._prepare(r, response.request.packet, _INTERNAL_SERVER_ERROR)
             self._remove(observer)
-        if observer.record is None and (is_con or observer.resource is None and self._has_room()):
-            record = engine.enqueue(response.copy(), observer.peer, coap.CON, token, None)
-            record.on_end = self._ended
-            self._in_flight += 1
-            observer.record = record
-        else:
-            self._write(observer, response.packet, token, now_ms)
-
-    def _write(self, observer, packet, token, now_ms):
-        """Send a NON; or have the CON on its way go on with this state, another ID and the same counter (4.5.2)."""
-        engine = self.engine
+        record = observer[_RECORD]
+        if not record and (is_con or may_be_con and not observer[_RESOURCE]):
+            record = observer[_RECORD] = engine.enqueue(response.copy(), observer[_PEER], _CON, token, None)
+            record.on_end = self.on_end
+            self.pending += 1
+            return
         packed = bytearray(4)
-        record = observer.record
-        if record is None:
-            mid = remembered = engine.reply_mid()
-            engine._answers.append((packed, observer.peer, None))
-        else:
+        if record:
             remembered = record.mid
             record.mid = mid = engine._take_mid(now_ms)
             record.packed = packed
-        coap._write(packet, packed, coap.CON if record else coap.NON, mid, token)
-        observer.mids = (remembered,) + observer.mids[: _MIDS - 1]
+        else:
+            mid = remembered = engine.reply_mid()
+            engine._answers.append((packed, observer[_PEER], None))
+        coap._write(r, packed, _CON if record else _NON, mid, token)
+        observer[_MIDS] = (remembered,) + observer[_MIDS][: _REMEMBERED - 1]
 
-    def _ended(self, record):
+    def on_end(self, record):
         """A CON notification has come to its end: acknowledged, or the observer is gone."""
         engine = self.engine
-        self._in_flight -= 1
-        if engine.received is not None and engine.received.pertains_to is record:
+        self.pending -= 1
+        if engine.received and engine.received.pertains_to is record:
             engine.received = None  # its Reset is nothing for the application
         observer = self.holds(record.remote, record.token)
-        if observer is None or observer.record is not record:
-            return
-        observer.record = None
-        if record.error:
-            self._remove(observer)
-        engine.wake(engine.now_ms)
+        if observer and observer[_RECORD] is record:
+            observer[_RECORD] = None
+            if record.error:
+                self._remove(observer)
+            engine.wake(engine.now_ms)
 
     # -- client
 
     def incoming(self, record, message):
         """Hook: a response to a request of an Observation is that one's."""
         observation = getattr(record, "observation", None)
-        return None if observation is None else observation._receive(message)
+        return None if observation is None else observation._take(message)
 
 
 # ---- client ----
@@ -377,20 +384,20 @@ class Observation:
     _is_cancelled = False
 
     def __init__(self, extension, record, on_notification):
-        self._extension = extension
-        self._on_notification = on_notification
-        self._adopt(record)
+        self.extension = extension
+        self.on_notification = on_notification
+        self._begin(record)
 
-    def _adopt(self, record):
+    def _begin(self, record):
         self.record = record
-        self._is_registered = False
+        self.last_event_ms = None  # when the latest notification came
         record.observation = self
-        record.on_end = self._ended
-        self._stay_fresh(None)
+        record.on_end = self.on_end
+        self._until(None)
 
     def is_done(self):
         """Whether it has ended: no notification will come."""
-        return self not in self._extension.observations
+        return self not in self.extension.observations
 
     def cancel(self):
         """Tell the server to end it, by a GET with Observe 1; is_done() when that is answered, or was not in time.
@@ -400,81 +407,80 @@ class Observation:
         if not self.is_done() and not self._is_cancelled:
             self._is_cancelled = True
             self.record.message.opt.observe = _DEREGISTER
-            try:
-                self._send()
-            except coap.Full:
+            if not self._transmit():
                 self.record.cancel()
 
-    def _send(self):
-        """Queue the registration (or its end) once more, with the same token. Raises Full."""
+    def _transmit(self):
+        """Queue the registration (or its end) once more, with the same token; returns False if there is no room."""
         earlier = self.record
         engine = earlier.endpoint
-        self._adopt(engine.enqueue(earlier.message, earlier.remote, earlier.mtype, earlier.token, None))
+        try:
+            self._begin(engine.enqueue(earlier.message, earlier.remote, earlier.mtype, earlier.token, None))
+        except coap.Full:
+            return False
         engine.end(earlier, None)
+        return True
 
-    def _ended(self, record):
+    def on_end(self, record):
         """The exchange of `record` has ended; with the latest one the observation has."""
         if record is self.record:
-            if not self._is_cancelled and self.error is None:
+            if not self._is_cancelled and not self.error:
                 self.error = record.error
-            self._extension.observations.remove(self)
+            self.extension.observations.remove(self)
 
     def _renew(self, now_ms):
         """Register again if nothing was heard for so long; returns the ms until it is to be looked at again."""
-        left_ms = ticks_diff(self._stale_ms, now_ms)
+        left_ms = ticks_diff(self.until_ms, now_ms)
         if left_ms > 0:
             return left_ms
         transfer = getattr(self.record, "transfer", None)
-        if transfer is None or transfer.current is None:  # else coap_block fetches what a notification began
-            try:
-                self._send()
-            except coap.Full:
-                pass
+        if not transfer or not transfer.current:  # else coap_block fetches what a notification began
+            self._transmit()
         return _RETRY_MS
 
-    def _receive(self, message):
+    def _take(self, message):
         """A response to the registration came, or a notification; always CONSUMED."""
         p = message.packet
         record = self.record
         engine = record.endpoint
-        if p[_CODE] >> 5 != 2 or not p[_SEEN] & 1 << _OBSERVE:
-            if not self._is_cancelled:
-                self.error = NotObserved
-                self._give(message)
-            engine.end(record, None)
-        elif not self._is_cancelled:
+        is_last = p[_CODE] >> 5 != 2 or not p[_SEEN] & 1 << _OBSERVE
+        if self._is_cancelled:
+            if is_last:
+                engine.end(record, None)
+            return _CONSUMED
+        if is_last:
+            self.error = NotObserved
+        else:
             number = coap._uint_option(p, _OBSERVE)
+            heard_ms = self.last_event_ms
             # the answer to a registration counts even after a reboot of the server, which numbers anew
-            if not self._is_registered or is_newer(number, self._number, ticks_diff(engine.now_ms, self._heard_ms)):
-                engine.park(record)
-                self._is_registered = True
-                self._number = number
-                self._heard_ms = engine.now_ms
-                self._stay_fresh(message.opt.max_age)
-                self._give(message)
-        return coap.CONSUMED
+            if heard_ms is not None and not is_newer(number, self.number, ticks_diff(engine.now_ms, heard_ms)):
+                return _CONSUMED
+            engine.park(record)
+            self.number = number
+            self.last_event_ms = engine.now_ms
+            self._until(message.opt.max_age)
+        if self.on_notification:
+            engine._is_in_handler = True
+            try:
+                self.on_notification(message)
+            except Exception as error:
+                if engine.log:
+                    engine.log("on_notification", error)
+            engine._is_in_handler = False
+        else:
+            engine.deliver(record, message, None)
+        if is_last:
+            engine.end(record, None)
+        return _CONSUMED
 
-    def _stay_fresh(self, max_age_s):
+    def _until(self, max_age):
         """Register again when the notification is stale and 5 to 15 s more have passed (RFC 7641 section 3.3.1)."""
         engine = self.record.endpoint
-        fresh_ms = (60 if max_age_s is None else min(max_age_s, _FRESH_S)) * 1000
+        fresh_ms = (60 if max_age is None else min(max_age, _FRESH_S)) * 1000
         spread_ms = coap._uint(engine.random(2), 0, 2) * 10001 >> 16
-        self._stale_ms = ticks_add(engine.now_ms, fresh_ms + 5000 + spread_ms)
-        engine.wake(self._stale_ms)
-
-    def _give(self, message):
-        """Hand a notification to the application."""
-        engine = self.record.endpoint
-        if self._on_notification is None:
-            engine.deliver(self.record, message, None)
-            return
-        engine._is_in_handler = True
-        try:
-            self._on_notification(message)
-        except Exception as error:
-            if engine.log:
-                engine.log("on_notification", error)
-        engine._is_in_handler = False
+        self.until_ms = ticks_add(engine.now_ms, fresh_ms + 5000 + spread_ms)
+        engine.wake(self.until_ms)
 
 
 # ---- attach, observe ----
@@ -503,7 +509,7 @@ def attach(endpoint, observers=8, per_host=4, observations=4, interval_ms=3000, 
     return extension
 
 
-def observe(endpoint, uri, on_notification=None, method=coap.GET, **options):
+def observe(endpoint, uri, on_notification=None, method=_GET, **options):
     """Observe the resource `uri` from `endpoint`, attached with the defaults if it was not; returns the Observation.
 
     on_notification  called with each notification, a Message, within process(), the first is the present state; what

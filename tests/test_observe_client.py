@@ -269,7 +269,7 @@ def test_callback_when_it_raises_then_the_log_is_told_and_the_next_comes():
         client.heard.append(message.payload)
         raise KeyError("no")
 
-    client.observation._on_notification = fail
+    client.observation.on_notification = fail
     client.answer()
     client.notify(2, b"two")
     check.eq(client.heard, [b"first", b"two"])
@@ -279,7 +279,7 @@ def test_callback_when_it_raises_then_the_log_is_told_and_the_next_comes():
 def test_callback_when_it_calls_process_then_it_is_told():
     """As in a handler: process() and request() are not for callbacks."""
     client = Observing()
-    client.observation._on_notification = lambda message: client.heard.append(client.engine._is_in_handler)
+    client.observation.on_notification = lambda message: client.heard.append(client.engine._is_in_handler)
     client.answer()
     check.eq((client.heard, client.engine._is_in_handler), ([True], False))
 
@@ -506,7 +506,7 @@ def test_flood_when_the_server_notifies_without_end_then_nothing_is_kept():
     """5,000 notifications of any number and kind: the tables stay as they were."""
     client = Observing(limits={"observations": 2})
     client.answer()
-    client.observation._on_notification = lambda message: None  # what is kept here would cut the heap into pieces
+    client.observation.on_notification = lambda message: None  # what is kept here would cut the heap into pieces
     for n in range(5000):
         client.now_ms += 1
         client.notify(n * 7919 & 0xFFFFFF, b"x" * (n % 50), CON if n & 1 else NON)
@@ -613,11 +613,11 @@ def test_pair_when_the_client_reboots_then_the_server_forgets_it():
     for confirmable in (True, False):
         pair = Pair()
         pair.run(1000)
-        check.eq(len(pair.extension._observers), 1)
+        check.eq(len(pair.extension.observers), 1)
         pair.network.add(CLIENT)
         pair.change(confirmable=confirmable)
         pair.run(1000)
-        check.eq(len(pair.extension._observers), 0)
+        check.eq(len(pair.extension.observers), 0)
 
 
 def test_pair_when_the_client_cancels_then_the_server_forgets_it():
@@ -626,7 +626,7 @@ def test_pair_when_the_client_cancels_then_the_server_forgets_it():
     pair.run(1000)
     pair.observation.cancel()
     pair.run(1000)
-    check.eq((pair.observation.is_done(), len(pair.extension._observers)), (True, 0))
+    check.eq((pair.observation.is_done(), len(pair.extension.observers)), (True, 0))
     pair.run(300000)
     check.eq(pair.network.next_ms(), None)
 
@@ -638,4 +638,4 @@ def test_pair_when_the_clock_wraps_then_the_observation_lasts():
         pair.change()
         pair.run(420000)
     check.eq(pair.heard[-1], 17)
-    check.eq((pair.observation.is_done(), len(pair.extension._observers)), (False, 1))
+    check.eq((pair.observation.is_done(), len(pair.extension.observers)), (False, 1))

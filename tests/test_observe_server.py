@@ -76,7 +76,7 @@ class Observed:
         self.engine.receive(empty(mtype, message.mid), peer, self.now_ms)
 
     def count(self):
-        return len(self.extension._observers)
+        return len(self.extension.observers)
 
 
 def shown(message):
@@ -352,7 +352,7 @@ def test_deregister_when_a_con_is_on_its_way_then_it_is_given_up():
 def test_number_when_notified_then_it_grows_and_stays_within_24_bits():
     """RFC 7641 section 4.4: each notification is newer than the one before, also across the wrap and registrations."""
     server = Observed({"interval_ms": 1})
-    server.extension._number = 0xFFFFFD
+    server.extension.number = 0xFFFFFD
     numbers = [server.ask().opt.observe]
     for n in range(4):
         server.now_ms += 10
@@ -793,7 +793,7 @@ def test_flood_when_5000_register_then_the_list_is_bounded_and_the_first_are_ser
         answer = server.ask(token=b"%d" % n, peer=("203.0.113.%d" % (n % 200), n))
         check.eq(answer.code, coap.CONTENT)
     check.eq(server.count(), 8)
-    check.eq(len(server.extension._hosts) <= 8, True)
+    check.eq(len(server.extension.hosts) <= 8, True)
     sent = server.change(b"1")
     check.eq(len([message for message in sent if message.remote == OTHER]), 1)
 
@@ -804,7 +804,7 @@ def test_flood_when_all_observers_are_silent_then_all_are_gone_after_the_lifetim
     for n in range(8):
         server.ask(peer=("203.0.113.%d" % n, 5683))
     server.wait(3600000 + 4 * 93000)
-    check.eq((server.count(), server.extension._hosts), (0, {}))
+    check.eq((server.count(), server.extension.hosts), (0, {}))
     server.wait(247000)
     check.eq(server.engine.next_ms(server.now_ms), None)
 

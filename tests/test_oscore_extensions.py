@@ -120,7 +120,7 @@ def test_observation_when_protected_then_notified_until_cancelled():
         eq(heard, [b"one", b"two", b"three"])
         observation.cancel()
         pair.network.run(5000)
-        eq((observation.is_done(), pair.server.observing._observers), (True, []))
+        eq((observation.is_done(), pair.server.observing.observers), (True, []))
         pair.must_be_protected()
 
 
@@ -158,7 +158,7 @@ def test_observer_when_gone_then_its_entry_makes_room():
         observation.record.cancel()
         pair.server.notify("secret", True)
         pair.network.run(5000)
-        eq(pair.server.observing._observers, [])
+        eq(pair.server.observing.observers, [])
     eq(len(pair.at_server._exchanges) <= 12, True)
     pair.must_be_protected()
 

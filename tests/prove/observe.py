@@ -93,20 +93,20 @@ def prove_server(n):
     server.flood(200)
     free_before = free_heap()
     server.flood(n)
-    in_list = len(server.extension._observers)
+    in_list = len(server.extension.observers)
     drift = free_before - free_heap()
     must(in_list <= 8, "%d observers", in_list)
     must(server.served == server.asked, "%d of %d honest requests answered", server.served, server.asked)
     must(server.heard >= server.changes, "%d changes, the honest observer heard %d", server.changes, server.heard)
     server.wait(2 * HOUR_MS)
-    left = [observer.peer for observer in server.extension._observers]
+    left = [observer[1] for observer in server.extension.observers]
     must(left == [HONEST], "after two hours observe %r", left)
     server.resets = True
     for k in range(100):
         server.ask(REGISTER, ("203.0.113.%d" % k, 5683))
         server.engine.notify("t")
         server.wait(CHANGE_EVERY_MS)
-    left = [observer.peer for observer in server.extension._observers]
+    left = [observer[1] for observer in server.extension.observers]
     must(left == [HONEST], "who reset their notifications still observe: %r", left)
     line = "observe: %d registrations: %d in the list, honest GET %d of %d, %d changes heard in %d notifications"
     print(line % (n, in_list, server.served, server.asked, server.changes, server.heard))

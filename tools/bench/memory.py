@@ -141,7 +141,7 @@ def per_server_exchange_beside(resources=0, open_exchanges=0, observers=0):
     server(endpoint)
     while endpoint.socket.at < observers:
         endpoint.process(0)
-    if observers and len(endpoint.observing._observers) != observers:
+    if observers and len(endpoint.observing.observers) != observers:
         raise ValueError("not all observers were registered")
     return each(endpoint.process, 0)
 
