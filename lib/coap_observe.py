@@ -91,21 +91,15 @@ class NotObserved(coap.Error):
     """The server answered without Observe: it does not notify of this resource, or has ended it."""
 
 
-def is_newer(number, earlier, passed_ms):
-    """Whether a notification with the sequence `number` is newer than the `earlier` one (RFC 7641 section 3.4).
+def is_newer(number, recent, wait_ms):
+    """Whether a notification with the sequence `number` is newer than the `recent` one (RFC 7641 section 3.4).
 
-    passed_ms: how long after that one it came. 24 bits of the numbers count.
+    wait_ms: how long after that one it came. 24 bits of the numbers count.
     """
-    return 0 < (number - earlier & _NUMBERS) < _HALF or passed_ms > _REORDER_MS
+    return 0 < (number - recent & _NUMBERS) < _HALF or wait_ms > _REORDER_MS
 
 
 # ---- server ----
-
-
-def _token(observer):
-    """The token of its request, bytes."""
-    data = observer[_REQUEST]
-    return data[4 : 4 + (data[0] & 15)]
 
 
 class Observe:
@@ -156,7 +150,8 @@ class Observe:
     def holds(self, peer, token):
         """The observer of this endpoint and token, to which notifications may go; or None."""
         for observer in self.hosts.get(coap._host(peer), ()):
-            if observer[_PEER] == peer and _token(observer) == token:
+            data = observer[_REQUEST]
+            if observer[_PEER] == peer and data.startswith(token, 4) and data[0] & 15 == len(token):
                 return observer
         return None
 
@@ -271,7 +266,13 @@ class Observe:
         wake = self.engine.wake
         for observation in self.observations:
             if observation.record.state == _PARKED:
-                wake(ticks_add(now_ms, observation._renew(now_ms)))
+                left_ms = ticks_diff(observation.until_ms, now_ms)
+                if left_ms <= 0:
+                    left_ms = _RETRY_MS
+                    transfer = getattr(observation.record, "transfer", None)
+                    if not transfer or not transfer.current:  # else coap_block fetches what a notification began
+                        observation._transmit()
+                wake(ticks_add(now_ms, left_ms))
         for _ in range(len(self.observers)):
             observer = self.observers.pop(0)
             self.observers.append(observer)
@@ -319,10 +320,10 @@ class Observe:
         response = engine.render(observer[_REQUEST], observer[_PEER])
         if not response:
             return
+        token = response.token
         self.observer = observer
         engine.extend(engine._request, response)
         self.observer = None
-        token = _token(observer)
         r = response.packet
         if coap._packed_len(r, token) > engine.datagram_len:
             if engine.log:
@@ -427,16 +428,6 @@ class Observation:
             if not self._is_cancelled and not self.error:
                 self.error = record.error
             self.extension.observations.remove(self)
-
-    def _renew(self, now_ms):
-        """Register again if nothing was heard for so long; returns the ms until it is to be looked at again."""
-        left_ms = ticks_diff(self.until_ms, now_ms)
-        if left_ms > 0:
-            return left_ms
-        transfer = getattr(self.record, "transfer", None)
-        if not transfer or not transfer.current:  # else coap_block fetches what a notification began
-            self._transmit()
-        return _RETRY_MS
 
     def _take(self, message):
         """A response to the registration came, or a notification; always CONSUMED."""
