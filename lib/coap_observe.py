@@ -151,7 +151,7 @@ class Observe:
         """The observer of this endpoint and token, to which notifications may go; or None."""
         for observer in self.hosts.get(coap._host(peer), ()):
             data = observer[_REQUEST]
-            if observer[_PEER] == peer and data.startswith(token, 4) and data[0] & 15 == len(token):
+            if observer[_PEER] == peer and data[4 : 4 + (data[0] & 15)] == token:
                 return observer
         return None
 
@@ -162,9 +162,8 @@ class Observe:
         """
         now_ms = self.engine.now_ms
         host = coap._host(peer)
-        crowd = self.hosts.get(host, ())
-        if len(crowd) < self._limits[1]:
-            mine = crowd
+        crowd = mine = self.hosts.get(host, ())
+        if len(mine) < self._limits[1]:
             crowd = self.observers
             if len(crowd) < self._limits[0]:
                 observer = [None, peer, None, 0, None, (), None, now_ms, now_ms]
@@ -192,9 +191,8 @@ class Observe:
         if not mine:
             del self.hosts[host]
         record = observer[_RECORD]
-        if record:
-            observer[_RECORD] = None
-            self.engine.end(record, None)
+        observer[_RECORD] = None
+        self.engine.end(record, None)
 
     def reset(self, peer, mid):
         """Hook: a Reset of a NON notification, or of a CON that a newer one has replaced, ends the observation."""
@@ -217,9 +215,10 @@ class Observe:
 
         It must be one that can be answered again from its datagram, and from the first block on. An error ends it.
         """
+        engine = self.engine
         value = coap._uint_option(p, _OBSERVE)
         observer = self.holds(p[_REMOTE], token)
-        resource = self.engine._route(p)
+        resource = engine._route(p)
         if (
             value != _REGISTER
             or not resource
@@ -239,23 +238,25 @@ class Observe:
             observer[_REQUEST] = p[_DATA]
             observer[_RESOURCE] = resource
             observer[_FORMAT] = _UNKNOWN
-            observer[_CONFIRM_MS] = ticks_add(self.engine.now_ms, self.confirm_ms)
-            self.engine.wake(observer[_CONFIRM_MS])
+            confirm_ms = observer[_CONFIRM_MS] = ticks_add(engine.now_ms, self.confirm_ms)
+            engine.wake(confirm_ms)
             self._label(observer, response)
 
     def _label(self, observer, response):
         """Give a notification its sequence number; one that is an error, or of another format, is the last."""
         r = response.packet
+        code = r[_CODE]
         content_format = response.opt.content_format
-        if r[_CODE] != _VALID:
+        if code != _VALID:
             if observer[_FORMAT] == _UNKNOWN:
                 observer[_FORMAT] = content_format
-            elif r[_CODE] >> 5 == 2 and content_format != observer[_FORMAT]:
-                coap._prepare(r, response.request.packet, _NOT_ACCEPTABLE)  # RFC 7641 section 4.2
-        if r[_CODE] >> 5 == 2:
+            elif code >> 5 == 2 and content_format != observer[_FORMAT]:
+                code = _NOT_ACCEPTABLE  # RFC 7641 section 4.2
+                coap._prepare(r, response.request.packet, code)
+        if code >> 5 == 2:
             # 2**23 of them in 256 s are 32768 a second: more than any network takes from here
-            self.number = self.number + 1 & _NUMBERS
-            response.opt.observe = self.number
+            number = self.number = self.number + 1 & _NUMBERS
+            response.opt.observe = number
         else:
             self._remove(observer)
 
@@ -273,32 +274,26 @@ class Observe:
                     if not transfer or not transfer.current:  # else coap_block fetches what a notification began
                         observation._transmit()
                 wake(ticks_add(now_ms, left_ms))
-        for _ in range(len(self.observers)):
-            observer = self.observers.pop(0)
-            self.observers.append(observer)
-            left_ms = self.wait_ms(observer, now_ms)
+        observers = self.observers
+        for _ in range(len(observers)):
+            observer = observers.pop(0)
+            observers.append(observer)
+            record = observer[_RECORD]
+            mark = observer[_MARK]
+            left_ms = None  # nothing to do before something happens
+            if not record:
+                left_ms = ticks_diff(observer[_CONFIRM_MS], now_ms)
+                if mark > _CHANGED or left_ms <= 0:
+                    left_ms = 0 if self._startable() else _RETRY_MS
+                if mark == _CHANGED:
+                    left_ms = min(left_ms, ticks_diff(observer[_EARLIEST_MS], now_ms))
+            elif mark and record.transmissions_left:  # the newest state goes in the place of a retransmission
+                left_ms = 0 if record.next_event_ms is None else ticks_diff(record.next_event_ms, now_ms)
             if left_ms is not None:
                 wake(ticks_add(now_ms, left_ms))
                 if left_ms <= 0:  # one at a time: due() sends it before the next is made
                     self._transmit(observer, now_ms)
                     return
-
-    def wait_ms(self, observer, now_ms):
-        """Milliseconds until the observer is to get a notification; None: nothing to do before something happens."""
-        record = observer[_RECORD]
-        mark = observer[_MARK]
-        if record:  # the newest state goes in the place of a retransmission
-            if not mark or not record.transmissions_left:
-                return None
-            return 0 if record.next_event_ms is None else ticks_diff(record.next_event_ms, now_ms)
-        left_ms = ticks_diff(observer[_CONFIRM_MS], now_ms)
-        if mark > _CHANGED or left_ms <= 0:
-            if self._startable():
-                return 0
-            left_ms = _RETRY_MS
-        if mark == _CHANGED:
-            left_ms = min(left_ms, ticks_diff(observer[_EARLIEST_MS], now_ms))
-        return left_ms
 
     def _startable(self):
         """Whether a CON may go: half of the endpoint's table is left to others, for silent peers hold it for 93 s."""
