@@ -20,6 +20,9 @@ from coap_aes. Not here: outer block-wise transfers that a proxy makes, Appendix
 
 import os
 import sys
+
+# A builtin is looked for in the module first, which takes MicroPython long where it is not there
+from builtins import bytearray, bytes, getattr, int, len
 from hashlib import sha256
 
 import coap
@@ -67,20 +70,39 @@ _MAY_HAVE_OUTER = const(1 << 3 | 1 << 7 | 1 << 16 | 1 << 29)
 
 _TAG_LEN = const(8)
 _NONCE_LEN = const(13)
-_LAST_NUMBER = (1 << 40) - 1  # section 7.2.1
+_LAST_NUMBER = const((1 << 40) - 1)  # section 7.2.1
 _WINDOW = const(32)  # section 3.2.2
 _ECHO_LEN = const(8)
 _PARKED = const(3)  # state of a record: an observation
 _OVERHEAD_LEN = const(48)  # at most of a response: header, token, outer options, tag
 
 # Answers to what is not accepted (sections 7.4 and 8.2): code, and a text for people
-_UNDECODABLE = (coap.BAD_OPTION, b"Failed to decode COSE")
-_NO_CONTEXT = (coap.UNAUTHORIZED, b"Security context not found")
-_REPLAYED = (coap.UNAUTHORIZED, b"Replay detected")
-_FORGED = (coap.BAD_REQUEST, b"Decryption failed")
-_UNPROTECTED = (coap.UNAUTHORIZED, b"OSCORE needed")
-_TOKEN_IN_USE = (coap.BAD_REQUEST, b"Token in use")
-_CHALLENGED = (coap.UNAUTHORIZED, b"")
+_UNDECODABLE = const(1)
+_NO_CONTEXT = const(2)
+_REPLAYED = const(3)
+_FORGED = const(4)
+_UNPROTECTED = const(5)
+_TOKEN_IN_USE = const(6)
+_CHALLENGED = const(7)
+_REFUSALS = (
+    None,
+    (coap.BAD_OPTION, b"Failed to decode COSE"),
+    (coap.UNAUTHORIZED, b"Security context not found"),
+    (coap.UNAUTHORIZED, b"Replay detected"),
+    (coap.BAD_REQUEST, b"Decryption failed"),
+    (coap.UNAUTHORIZED, b"OSCORE needed"),
+    (coap.BAD_REQUEST, b"Token in use"),
+    (coap.UNAUTHORIZED, b""),
+)
+
+# As in coap.py, where each use would be looked up
+_POST = const(2)
+_FETCH = const(5)
+_CHANGED = const(68)
+_CONTENT = const(69)
+_BAD_REQUEST = const(128)
+_INTERNAL_SERVER_ERROR = const(160)
+_CONSUMED = const(2)
 
 
 class Unprotected(coap.Error):
@@ -426,20 +448,22 @@ def _edited(data, number, value):
 
 
 def _decrypt(p, context, aad, nonce, lowest_code, highest_code):
-    """Make of the packet `p` what is protected in it; returns None, or why that is refused: `p` is as it was."""
+    """Make of the packet `p` what is protected in it; returns 0, or why that is refused: `p` is as it was."""
     received = p[_DATA]
     plaintext = _open(context.recipient_key, nonce, aad, coap._payload(p))
     if plaintext is None:
         return _FORGED
-    outer = ()
+    outer = []
     if p[_SEEN] & _MAY_HAVE_OUTER and highest_code < 64:
-        outer = [pair for pair in coap._raw_options(p) if pair[0] in _OUTER]
+        for pair in coap._raw_options(p):
+            if pair[0] in _OUTER:
+                outer.append(pair)
     data = _join(p, plaintext)
     if coap._index(p, data) < 0 and lowest_code <= p[_CODE] <= highest_code and not p[_SEEN] & _HAS_OSCORE:
         for number, value in outer:
             data = _edited(data, number, value)
         coap._index(p, data)
-        return None
+        return 0
     coap._index(p, received)
     return _UNDECODABLE
 
@@ -460,7 +484,7 @@ class Oscore:
         self.contexts = []
         self._servers = {}  # address -> Context
         self._exchanges = []  # of requests that may still be answered
-        self._refused = None  # why the request in hand is
+        self._refusal = 0  # why the request in hand is refused, see _REFUSALS
         self._needs_all = secure
 
     def add(self, context, is_new=False):
@@ -501,21 +525,21 @@ class Oscore:
         p[_REQUEST] = None
         if self.engine._pending and self._is_promised(p[_REMOTE], coap._token(p)):
             # tokens are not protected: who can change them would have a promised response sent as that to another
-            self._refused = _TOKEN_IN_USE
+            self._refusal = _TOKEN_IN_USE
         elif p[_SEEN] & _HAS_OSCORE:
             p[_SEEN] &= ~_HAS_NO_RESPONSE  # the outer one is ignored, section 4.1.3.6
-            self._refused = self._unwrap(p)
+            self._refusal = self._unwrap(p)
         elif self._needs_all:
-            self._refused = _UNPROTECTED
+            self._refusal = _UNPROTECTED
         else:
-            self._refused = _TOKEN_IN_USE if self._is_taken(p, None) else None
-        if self._refused:
+            self._refusal = _TOKEN_IN_USE if self._exchanges and self._is_taken(p, None) else 0
+        if self._refusal:
             p[_SEEN] &= ~_HAS_OBSERVE  # it is not to end an observation with its token
-            return self._refused[0]
+            return _REFUSALS[self._refusal][0]
         return None
 
     def _unwrap(self, p):
-        """Decrypt the request `p`; returns None, or why it is refused."""
+        """Decrypt the request `p`; returns 0, or why it is refused."""
         header = None if p[_SEEN] & _MALFORMED_CRITICAL else _parse(p)
         if header is None or header[0] is None or header[1] is None:
             return _UNDECODABLE
@@ -524,14 +548,14 @@ class Oscore:
         for context in self.contexts:
             if context.recipient_id == kid and (id_context is None or id_context == context.id_context):
                 result = self._verify(p, context, piv)
-                if result is None or result is _CHALLENGED:
+                if not result or result == _CHALLENGED:
                     return result
-                if refused is not _REPLAYED:  # with the others it cannot be decrypted
+                if refused != _REPLAYED:  # with the others it cannot be decrypted
                     refused = result
         return refused
 
     def _verify(self, p, context, piv):
-        """Decrypt the request `p` with `context`; returns None, or why it is refused."""
+        """Decrypt the request `p` with `context`; returns 0, or why it is refused."""
         number = int.from_bytes(piv, "big")
         if context.is_replay(number):
             return _REPLAYED
@@ -542,40 +566,33 @@ class Oscore:
         refused = _decrypt(p, context, exchange.aad, exchange.nonce, 1, 31)
         if refused:
             return refused
-        has_echo = self._has_echo(p, context)
+        at = coap._find(p, _ECHO) if context.echo else -1
+        has_echo = at >= 0 and p[_DATA][at : p[_STOP]] == context.echo
         if context.highest is None and not has_echo:
+            # ask who sent it to repeat it with an Echo (Appendix B.1.2)
             coap._index(p, received)
             p[_SEEN] &= ~_HAS_NO_RESPONSE
-            return self._challenge(p, exchange)
+            context.echo = context.echo or self.engine.random(_ECHO_LEN)
+            exchange.nonce = None  # the request may be a replay, its nonce used
+            exchange.is_challenge = True
+            exchange.data = p[_DATA]
+            p[_REQUEST] = exchange
+            return _CHALLENGED
         context.accept(number)
         if has_echo:
             coap._index(p, _edited(p[_DATA], _ECHO, None))
             for each in self.engine._extensions:
                 if hasattr(each, "trust"):  # coap_echo need not ask again
                     each.trust(p[_REMOTE])
-        self._keep(p, exchange)
-        return None
+        self._hold(p, exchange)
+        return 0
 
-    def _has_echo(self, p, context):
-        """Whether the request repeats the Echo that `context` was sent."""
-        at = coap._find(p, _ECHO) if context.echo else -1
-        return at >= 0 and p[_DATA][at : p[_STOP]] == context.echo
-
-    def _challenge(self, p, exchange):
-        """Ask who sent the request `p` to repeat it with an Echo (Appendix B.1.2)."""
-        context = exchange.context
-        if context.echo is None:
-            context.echo = self.engine.random(_ECHO_LEN)
-        exchange.nonce = None  # the request may be a replay, its nonce used
-        exchange.is_challenge = True
-        exchange.data = p[_DATA]
-        p[_REQUEST] = exchange
-        return _CHALLENGED
-
-    def _keep(self, p, exchange):
+    def _hold(self, p, exchange):
         """Keep the exchange of the request `p` until it is answered; with no room the request is not observed."""
         if len(self._exchanges) >= self.observations:
-            self._exchanges = [each for each in self._exchanges if self._is_live(each)]
+            for each in list(self._exchanges):
+                if not self._is_live(each):
+                    self._exchanges.remove(each)
         if p[_SEEN] & _HAS_OBSERVE and len(self._exchanges) >= self.observations:
             coap._index(p, _edited(p[_DATA], _OBSERVE, None))
         exchange.remote = p[_REMOTE]
@@ -642,37 +659,35 @@ class Oscore:
                 request.packet[_SEEN] &= ~_HAS_NO_RESPONSE  # what is inside decides, not the outer code
             elif not exchange.is_observed and coap._find(r, _OBSERVE) < 0:  # it will not leave
                 _replace(r, coap.Message(r[_CODE]).packet)
-                self._note_answered(exchange, False)
+                self._note(exchange, False)
                 return
         self._protect(exchange, r)
 
     def _leave_open(self, p, response):
         """Say why the request `p` was refused; else nothing of a secure resource leaves in the clear."""
         r = response.packet
-        if self._refused and self._refused[0] == r[_CODE]:
+        refusal = _REFUSALS[self._refusal]
+        if refusal and refusal[0] == r[_CODE]:
             response.opt.max_age = 0
-            response.payload = self._refused[1]
-            self._refused = None
-        elif p[_SEEN] & _HAS_OBSERVE and r[_CODE] < coap.BAD_REQUEST and self._is_secure(p):
-            self._log("response not protected", "its exchange is forgotten")
-            _replace(r, coap.Message(coap.INTERNAL_SERVER_ERROR).packet)
-
-    def _is_secure(self, p):
-        """Whether what the resource of the request `p` says must not leave in the clear."""
-        resource = self.engine._route(p)
-        return resource is not None and resource.is_secure
+            response.payload = refusal[1]
+            self._refusal = 0
+        elif p[_SEEN] & _HAS_OBSERVE and r[_CODE] < _BAD_REQUEST:
+            resource = self.engine._route(p)
+            if resource and resource.is_secure:
+                self._log("response not protected", "its exchange is forgotten")
+                _replace(r, coap.Message(_INTERNAL_SERVER_ERROR).packet)
 
     def _protect(self, exchange, r):
         """Encrypt the response packet `r`; if that cannot be, an empty 5.00 takes its place."""
         if exchange.is_challenge:
             coap._add(r, _ECHO, exchange.context.echo)
         is_notification = coap._find(r, _OBSERVE) >= 0
-        outer = coap.Message(coap.CONTENT if is_notification else coap.CHANGED).packet
+        outer = coap.Message(_CONTENT if is_notification else _CHANGED).packet
         try:
             plaintext = _split(r, outer, True)
             if len(plaintext) + _OVERHEAD_LEN > self.engine.datagram_len:
                 self._log("response too large", len(plaintext))
-                plaintext = bytes((coap.INTERNAL_SERVER_ERROR,))
+                plaintext = bytes((_INTERNAL_SERVER_ERROR,))
             piv = b""
             nonce = exchange.nonce
             if nonce is None:
@@ -684,11 +699,11 @@ class Oscore:
             coap._add(outer, _OSCORE, _option_value(piv))
         except (Exhausted, ValueError) as error:
             self._log("response not protected", error)
-            outer = coap.Message(coap.INTERNAL_SERVER_ERROR).packet
+            outer = coap.Message(_INTERNAL_SERVER_ERROR).packet
         _replace(r, outer)
-        self._note_answered(exchange, is_notification)
+        self._note(exchange, is_notification)
 
-    def _note_answered(self, exchange, is_notification):
+    def _note(self, exchange, is_notification):
         """Forget an exchange that was answered; one that is observed takes the place of that with the same token."""
         if not is_notification:
             if exchange in self._exchanges:
@@ -716,7 +731,7 @@ class Oscore:
                 raise ValueError("no context has this server, and all is to be protected")
             return None
         is_observed = coap._find(message.packet, _OBSERVE) >= 0
-        outer = coap.Message(coap.FETCH if is_observed else coap.POST)
+        outer = coap.Message(_FETCH if is_observed else _POST)
         plaintext = _split(message.packet, outer.packet, False)
         number = self.sequence.take()
         piv = _partial_iv(number)
@@ -735,23 +750,23 @@ class Oscore:
         if exchange is None and not is_protected:
             return None
         if exchange is None or not is_protected:
-            self._take_unprotected(record, message, exchange)
+            self._take(record, message, exchange)
         elif not self._accept(exchange, p):
             self._log("response dropped that does not verify", message.remote)
         elif p[_SEEN] & self.engine._critical:
             self.engine.end(record, coap.Rejected)
         else:
             return None
-        return coap.CONSUMED
+        return _CONSUMED
 
-    def _take_unprotected(self, record, message, exchange):
+    def _take(self, record, message, exchange):
         """A response that is protected or not, but its request is the other: ends the exchange, not an observation."""
         if record.state == _PARKED:
             return
         record.unprotected = message
         if exchange is None:
             self.engine.end(record, coap.Rejected)
-        elif message.code >= coap.BAD_REQUEST and record.on_end is None:
+        elif message.code >= _BAD_REQUEST and record.on_end is None:
             self.engine.deliver(record, message, Unprotected)
         else:
             self.engine.end(record, Unprotected)
