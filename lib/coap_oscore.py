@@ -749,8 +749,15 @@ class Oscore:
         is_protected = p[_SEEN] & _HAS_OSCORE != 0
         if exchange is None and not is_protected:
             return None
-        if exchange is None or not is_protected:
-            self._take(record, message, exchange)
+        if exchange is None or not is_protected:  # this ends the exchange, unless it is an observation
+            if record.state != _PARKED:
+                record.unprotected = message
+                if exchange is None:
+                    self.engine.end(record, coap.Rejected)
+                elif message.code >= _BAD_REQUEST and record.on_end is None:
+                    self.engine.deliver(record, message, Unprotected)
+                else:
+                    self.engine.end(record, Unprotected)
         elif not self._accept(exchange, p):
             self._log("response dropped that does not verify", message.remote)
         elif p[_SEEN] & self.engine._critical:
@@ -758,18 +765,6 @@ class Oscore:
         else:
             return None
         return _CONSUMED
-
-    def _take(self, record, message, exchange):
-        """A response that is protected or not, but its request is the other: ends the exchange, not an observation."""
-        if record.state == _PARKED:
-            return
-        record.unprotected = message
-        if exchange is None:
-            self.engine.end(record, coap.Rejected)
-        elif message.code >= _BAD_REQUEST and record.on_end is None:
-            self.engine.deliver(record, message, Unprotected)
-        else:
-            self.engine.end(record, Unprotected)
 
     def _accept(self, exchange, p):
         """Decrypt the response `p`; returns False if it is to be dropped."""
