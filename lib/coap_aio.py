@@ -52,6 +52,14 @@ except ImportError:  # CPython
 
 import coap
 
+# As in coap.py, where each use would be looked up
+_GET = const(1)
+_POST = const(2)
+_PUT = const(3)
+_DELETE = const(4)
+_FETCH = const(5)
+_NOT_FOUND = const(132)
+
 _BURST = const(16)  # messages for the application taken before other tasks have their turn
 _ASK_S = 0.01  # how often a transport is asked that cannot be polled
 _REOPEN_S = const(1)  # how often an endpoint tries to replace a lost socket
@@ -94,14 +102,14 @@ class Aio:
 
     def __init__(self, endpoint, sockets=()):
         self.endpoint = endpoint
-        self._sockets = sockets
+        self.sockets = sockets
         self._users = 0  # calls that wait at present
-        self._error = None  # why it has ended
+        self.error = None  # why it has ended
         self._changed = None  # an Event, set whenever the endpoint has done something; new with the first user
         self._tasks = []  # while there are users: one for each socket
-        self._watched = []  # on CPython: sockets that the loop watches instead
-        self._timer = None  # the task that sleeps until _due_ms
-        self._due_ms = 0
+        self._polled = []  # on CPython: sockets that the loop watches instead
+        self._timer = None  # the task that sleeps until until_ms
+        self.until_ms = 0
         self._is_processing = False
 
     # -- requests
@@ -119,23 +127,23 @@ class Aio:
 
     def get(self, uri, **options):
         """request(GET, ...)"""
-        return self.request(coap.GET, uri, **options)
+        return self.request(_GET, uri, **options)
 
     def put(self, uri, payload=b"", **options):
         """request(PUT, ...)"""
-        return self.request(coap.PUT, uri, payload, **options)
+        return self.request(_PUT, uri, payload, **options)
 
     def post(self, uri, payload=b"", **options):
         """request(POST, ...)"""
-        return self.request(coap.POST, uri, payload, **options)
+        return self.request(_POST, uri, payload, **options)
 
     def delete(self, uri, **options):
         """request(DELETE, ...)"""
-        return self.request(coap.DELETE, uri, **options)
+        return self.request(_DELETE, uri, **options)
 
     def fetch(self, uri, payload=b"", **options):
         """request(FETCH, ...)"""
-        return self.request(coap.FETCH, uri, payload, **options)
+        return self.request(_FETCH, uri, payload, **options)
 
     def observe(self, uri, **options):
         """Observe the resource `uri`: `async for message in aio.observe(uri)`, see Observing.
@@ -190,17 +198,17 @@ class Aio:
         """
         self._enter()
         try:
-            while self._error is None:
+            while self.error is None:
                 await self._changed.wait()
-            if not isinstance(self._error, coap.Closed):
-                raise self._error
+            if not isinstance(self.error, coap.Closed):
+                raise self.error
         finally:
             self._leave()
 
     def close(self):
         """Close the endpoint: what is awaited ends with coap.Closed, serve() returns. Not to be called in a handler."""
         self._stop(coap.Closed("the endpoint was closed"))
-        self._release()
+        self._forget()
         self.endpoint.close()
 
     def wake(self):
@@ -214,41 +222,41 @@ class Aio:
                 if record is None:
                     break
                 if record.pertains_to is None:  # a request to an endpoint without resources
-                    record.respond(coap.NOT_FOUND)
+                    record.respond(_NOT_FOUND)
         finally:
             self._is_processing = False
         if self._users:
             self._changed.set()
             self._changed.clear()
-            self._set_timer()
+            self._wake()
 
     # -- waiting
 
     async def _change(self):
         """Await that the endpoint has done something; raises if it never will again."""
-        if self._error is None:
+        if self.error is None:
             await self._changed.wait()
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
 
     def _enter(self):
         """Begin to wait for the sockets if nobody does yet."""
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         self._users += 1
         if self._users == 1:
             self._changed = asyncio.Event()
             self._watch(self.endpoint.socket)
-            for sock in self._sockets:
+            for sock in self.sockets:
                 self._watch(sock)
-            self._set_timer()
+            self._wake()
 
     def _watch(self, sock):
         if not _is_pollable(sock):
             self._tasks.append(asyncio.create_task(self._ask()))
         elif _ON_CPYTHON:
-            asyncio.get_running_loop().add_reader(sock, self._run)
-            self._watched.append(sock)
+            asyncio.get_running_loop().add_reader(sock, self._turn)
+            self._polled.append(sock)
         else:
             self._tasks.append(asyncio.create_task(self._read(sock)))
 
@@ -257,48 +265,48 @@ class Aio:
         is_own = sock is self.endpoint.socket
         while True:
             await _readable(sock)
-            self._run()
+            self._turn()
             if is_own:  # an ESP32's is replaced sometimes
                 sock = self.endpoint.socket
                 while sock is None:
                     await asyncio.sleep(_REOPEN_S)
-                    self._run()
+                    self._turn()
                     sock = self.endpoint.socket
 
     async def _ask(self):
         """Ask a transport that nobody can wait for, without end."""
         while True:
             await asyncio.sleep(_ASK_S)
-            self._run()
+            self._turn()
 
-    def _run(self):
+    def _turn(self):
         """wake(), for which a hook's exception ends what is awaited."""
         try:
             self.wake()
         except Exception as error:
             self._stop(error)
 
-    def _set_timer(self):
-        """Have _run called at the endpoint's next event."""
+    def _wake(self):
+        """Have _turn called at the endpoint's next event."""
         wait_ms = self.endpoint.next_event_ms()
         if wait_ms is None:
             return
         due_ms = coap.ticks_add(coap.ticks_ms(), wait_ms)
         if self._timer is not None:
-            if coap.ticks_diff(self._due_ms, due_ms) <= 0:
+            if coap.ticks_diff(self.until_ms, due_ms) <= 0:
                 return
             self._timer.cancel()
-        self._due_ms = due_ms
+        self.until_ms = due_ms
         self._timer = asyncio.create_task(self._sleep(wait_ms))
 
     async def _sleep(self, wait_ms):
         await asyncio.sleep(wait_ms / 1000)
         self._timer = None
-        self._run()
+        self._turn()
 
     def _stop(self, error):
         """End what is awaited with `error`."""
-        self._error = error
+        self.error = error
         if self._changed is not None:
             self._changed.set()
 
@@ -306,19 +314,19 @@ class Aio:
         """Wait for the sockets no longer if nobody else does."""
         self._users -= 1
         if not self._users:
-            self._release()
-            if not isinstance(self._error, coap.Closed):
-                self._error = None
+            self._forget()
+            if not isinstance(self.error, coap.Closed):
+                self.error = None
 
-    def _release(self):
+    def _forget(self):
         for task in self._tasks:
             task.cancel()
-        for sock in self._watched:
+        for sock in self._polled:
             asyncio.get_running_loop().remove_reader(sock)
         if self._timer is not None:
             self._timer.cancel()
         self._tasks = []
-        self._watched = []
+        self._polled = []
         self._timer = None
 
 
@@ -331,56 +339,56 @@ class Observing:
     """
 
     def __init__(self, aio, uri, options):
-        self._aio = aio
-        self._uri = uri
-        self._options = options
-        self._messages = []
-        self._observation = None
+        self.aio = aio
+        self.uri = uri
+        self.options = options
+        self.received = []
+        self.observation = None
         self._is_waiting = False  # counts among the users of the Aio
 
     def __aiter__(self):
         return self
 
     async def __anext__(self):
-        if self._observation is None:
+        if self.observation is None:
             self._begin()
         try:
-            while not self._messages:
-                if self._observation.is_done() or not self._is_waiting:
+            while not self.received:
+                if self.observation.is_done() or not self._is_waiting:
                     raise self._end()
-                await self._aio._change()
+                await self.aio._change()
         except BaseException:
             self.cancel()
             raise
-        return self._messages.pop(0)
+        return self.received.pop(0)
 
     def _begin(self):
         import coap_observe
 
-        self._aio._enter()
+        self.aio._enter()
         self._is_waiting = True
         try:
-            self._observation = coap_observe.observe(self._aio.endpoint, self._uri, self._take, **self._options)
+            self.observation = coap_observe.observe(self.aio.endpoint, self.uri, self._take, **self.options)
         except BaseException:
             self.cancel()
             raise
-        self._aio.wake()
+        self.aio.wake()
 
     def _take(self, message):
-        self._messages.append(message)
-        if len(self._messages) > _MESSAGES:
-            self._messages.pop(0)
+        self.received.append(message)
+        if len(self.received) > _MESSAGES:
+            self.received.pop(0)
 
     def _end(self):
         """What __anext__ raises when no message will come."""
-        error = self._observation.error
-        return error(self._uri) if error else StopAsyncIteration()
+        error = self.observation.error
+        return error(self.uri) if error else StopAsyncIteration()
 
     def cancel(self):
         """End the observation: the server is told, and the iteration ends."""
         if self._is_waiting:
             self._is_waiting = False
-            if self._observation is not None:
-                self._observation.cancel()
-                self._aio.wake()
-            self._aio._leave()
+            if self.observation is not None:
+                self.observation.cancel()
+                self.aio.wake()
+            self.aio._leave()

@@ -44,6 +44,17 @@ _CODE = const(3)
 _PAYLOAD = const(7)
 _LAST = const(14)
 
+# As in coap.py, where each use would be looked up
+_GET = const(1)
+_POST = const(2)
+_FETCH = const(5)
+_CONTENT = const(69)
+_UNAUTHORIZED = const(129)
+_CON = const(0)
+_NON = const(1)
+_REPLY = const(1)
+_CONSUMED = const(2)
+
 _MORE = const(8)  # in Block2
 _SAFE_LEN = const(136)  # bytes of UDP payload that amplify nothing once the frames around are counted: section 2.4
 _FACTOR = const(3)
@@ -61,21 +72,21 @@ class Echo:
 
     def __init__(self, engine, verified, verified_s, fresh_s):
         self.engine = engine
-        self.limits = verified, verified_s * 1000, fresh_s * 1000
-        self._peers = {}  # verified peer -> (until_ms, the time in the latest Echo that it used)
-        self._forgotten = None  # the latest such time of a peer that had to make room
-        self._fresh = []  # resources that demand freshness
+        self._limits = verified, verified_s * 1000, fresh_s * 1000
+        self.peers = {}  # verified peer -> (until_ms, the time in the latest Echo that it used)
+        self._forgotten = None  # the latest such time of a peer that had to make room: each of its may have been used
+        self.resources = []  # resources that demand freshness
         self._key_ms = ticks_add(engine.now_ms, -_KEY_MS)
         self.tick(engine.now_ms)
 
     def demand_freshness(self, resource):
         """Have what changes `resource` answered with 4.01 and Echo unless it brings a fresh one; returns it."""
-        self._fresh.append(resource)
+        self.resources.append(resource)
         return resource
 
     def is_verified(self, peer):
         """Whether the address `peer` was proved to be the sender's lately; another port is another peer."""
-        entry = self._peers.get(peer)
+        entry = self.peers.get(peer)
         return entry is not None and ticks_diff(entry[0], self.engine.now_ms) > 0
 
     def _value(self, stamp_ms, peer):
@@ -83,16 +94,16 @@ class Echo:
         stamp = stamp_ms.to_bytes(4, "big")
         return stamp + hashlib.sha256(self._key + stamp + repr(peer).encode()).digest()[:_MAC_LEN]
 
-    def _challenge(self, response, peer):
+    def _ask(self, response, peer):
         """Make the response, whose options and payload are gone, 4.01 with an Echo for `peer`."""
         stamp_ms = self.engine.now_ms
-        used_ms = self._used_ms(peer)
+        used_ms = self.peers.get(peer, (0, self._forgotten))[1]
         if used_ms is not None and ticks_diff(stamp_ms, used_ms) <= 0:
             stamp_ms = ticks_add(used_ms, 1)  # it has used that of this millisecond
-        response.code = coap.UNAUTHORIZED
+        response.code = _UNAUTHORIZED
         response.opt.echo = self._value(stamp_ms, peer)
 
-    def _verify(self, request):
+    def _accept(self, request):
         """Whether the request has a fresh Echo that was made for its sender and not used; the peer is verified then."""
         peer = request.remote
         echo = request.opt.echo
@@ -100,82 +111,77 @@ class Echo:
             return False
         now_ms = self.engine.now_ms
         stamp_ms = int.from_bytes(echo[:4], "big") & 0x3FFFFFFF
-        if not -1000 < ticks_diff(now_ms, stamp_ms) <= self.limits[2] or echo != self._value(stamp_ms, peer):
+        if not -1000 < ticks_diff(now_ms, stamp_ms) <= self._limits[2] or echo != self._value(stamp_ms, peer):
             return False
-        used_ms = self._used_ms(peer)
+        used_ms = self.peers.get(peer, (0, self._forgotten))[1]
         if used_ms is not None and ticks_diff(stamp_ms, used_ms) <= 0:
             return False
-        self._admit(peer, stamp_ms)
+        self._note(peer, stamp_ms)
         return True
 
     def trust(self, peer):
         """Note that `peer` has proved its address in another way: to coap_oscore, by an Echo of its own."""
-        entry = self._peers.get(peer)
-        self._admit(peer, entry[1] if entry else ticks_add(self.engine.now_ms, -1 - self.limits[2]))
+        entry = self.peers.get(peer)
+        self._note(peer, entry[1] if entry else ticks_add(self.engine.now_ms, -1 - self._limits[2]))
 
-    def _used_ms(self, peer):
-        """The time up to which each Echo for `peer` may have been used, None if none was."""
-        entry = self._peers.get(peer)
-        return self._forgotten if entry is None else entry[1]
-
-    def _admit(self, peer, stamp_ms):
+    def _note(self, peer, stamp_ms):
         """Note that `peer` is verified, by an Echo made at `stamp_ms`."""
-        peers = self._peers
-        if peer not in peers and len(peers) >= self.limits[0]:
+        peers = self.peers
+        if peer not in peers and len(peers) >= self._limits[0]:
             # the oldest, unless the ticks began anew meanwhile
             used_ms = peers.pop(min(peers, key=peers.get))[1]
             if self._forgotten is None or ticks_diff(used_ms, self._forgotten) > 0:
                 self._forgotten = used_ms
-        peers[peer] = ticks_add(self.engine.now_ms, self.limits[1]), stamp_ms
+        peers[peer] = ticks_add(self.engine.now_ms, self._limits[1]), stamp_ms
 
     # -- server
 
     def request(self, request, response):
         """Challenge what must be fresh, and observations of unverified peers; see Engine.attach."""
         code = request.packet[_CODE]
-        changes = code != coap.GET and code != coap.FETCH
-        demands = changes and self._fresh and self.engine._route(request.packet) in self._fresh
-        if not demands and self.is_verified(request.remote) or self._verify(request):
+        changes = code != _GET and code != _FETCH
+        demands = changes and self.resources and self.engine._route(request.packet) in self.resources
+        if not demands and self.is_verified(request.remote) or self._accept(request):
             return None
         if demands or not changes and request.opt.observe == 0:
-            self._challenge(response, request.remote)
-            return coap.REPLY
+            self._ask(response, request.remote)
+            return _REPLY
         return None
 
     def response(self, request, response):
         """Keep a response to an unverified peer short; see Engine.attach."""
         peer = (request or response).remote
         if not self.is_verified(peer):
-            self._limit(request, response, peer)
+            self._settle(request, response, peer)
 
-    def _limit(self, request, response, peer):
+    def _settle(self, request, response, peer):
         """Replace the response by a challenge, or leave nothing but its code, if it is too long for `peer`."""
         r = response.packet
         length = 5 + len((request or response).token) + r[_END] + len(r[_PAYLOAD])
         if request is None:
             if length <= _CON_LEN or response.opt.observe is not None:  # who observes was verified when it registered
                 return
-            response.mtype = coap.NON
-            code = coap.GET if r[_CODE] == coap.CONTENT else coap.POST
+            response.mtype = _NON
+            code = _GET if r[_CODE] == _CONTENT else _POST
             is_long = length > _SAFE_LEN
         else:
             code = request.code
             is_long = length > max(_SAFE_LEN, _FACTOR * len(request.packet[_DATA]))
             block2 = response.opt.block2
-            if block2 and block2 & _MORE and request.mtype == coap.CON:  # to a group's NON no 4.01 would go
+            if block2 and block2 & _MORE and request.mtype == _CON:  # to a group's NON no 4.01 would go
                 wanted = request.opt.block2
                 is_long |= wanted is None or wanted & 7 > block2 & 7
         if is_long:
             r[_DATA][:] = r[_PAYLOAD] = b""
             r[_END] = r[_LAST] = 0
-            if code == coap.GET or code == coap.FETCH:  # else it has run: its code must do
-                self._challenge(response, peer)
+            if code == _GET or code == _FETCH:  # else it has run: its code must do
+                self._ask(response, peer)
 
     # -- client
 
     def incoming(self, record, message):
         """Repeat a request that was answered by 4.01 with Echo, twice: coap_oscore may ask, too; see Engine.attach."""
-        if message.code != coap.UNAUTHORIZED or message.remote != record.remote:  # a group's member
+        if message.code != _UNAUTHORIZED or message.remote != record.remote:  # a group's member
             return None
         value = message.opt.echo
         sent = record.outer or record.message
@@ -185,14 +191,14 @@ class Echo:
         try:
             self.engine.resend(record, sent.copy(echo=value))
             record.echo_repeats = repeats + 1
-            return coap.CONSUMED
+            return _CONSUMED
         except (ValueError, coap.Error):  # no room for the option, or none to protect it
             return None
 
     def tick(self, now_ms):
         """Once a day forget who was verified, and draw another key; see Engine.attach."""
         if ticks_diff(now_ms, self._key_ms) >= _KEY_MS:
-            self._peers.clear()
+            self.peers.clear()
             self._forgotten = None
             self._key = self.engine.random(16)
             self._key_ms = now_ms

@@ -33,6 +33,15 @@ except ImportError:  # CPython
 
 import coap
 
+# As in coap.py, where each use would be looked up
+_GET = const(1)
+_POST = const(2)
+_DELETE = const(4)
+_CONTENT = const(69)
+_NOT_FOUND = const(132)
+_SERVICE_UNAVAILABLE = const(163)
+_LINKS = const(40)
+
 _URI_QUERY = const(15)
 _GROUP_MS = const(6000)  # hosts answer a group within DEFAULT_LEISURE, 5 s (RFC 7252 section 8.2)
 _SPACES = b" \t\r\n"
@@ -206,7 +215,7 @@ def _has(values, wanted):
 
 def _discovery(uri, filters):
     """The request that asks `uri`, of a host, for the links that pass the filters."""
-    request = coap.Message(coap.GET, uri=uri + "/.well-known/core")
+    request = coap.Message(_GET, uri=uri + "/.well-known/core")
     for key in filters:
         if filters[key] is not True:  # RFC 6690 has no query for that
             request.add_option(_URI_QUERY, "%s=%s" % (key.rstrip("_"), filters[key]))
@@ -226,9 +235,9 @@ def _is_first_block(response):
 
 def _links_of(response, filters):
     """The links of a discovery's response that pass the filters; raises coap.Error for one that has none."""
-    if response.code == coap.NOT_FOUND:  # an answer too: nothing is listed
+    if response.code == _NOT_FOUND:  # an answer too: nothing is listed
         return []
-    if response.code != coap.CONTENT:
+    if response.code != _CONTENT:
         raise coap.Error("the host answered " + coap.code_text(response.code))
     if _is_first_block(response):
         raise coap.Error("only the first block came")
@@ -265,7 +274,7 @@ def discover(endpoint, host, timeout_ms=None, most=16, **filters):
         while not record.is_done() and len(record.responses) < most:
             other = endpoint.process(endpoint.next_event_ms())
             if other is not None and other.pertains_to is None:
-                other.respond(coap.SERVICE_UNAVAILABLE)
+                other.respond(_SERVICE_UNAVAILABLE)
     finally:
         record.cancel()
     links = []
@@ -328,25 +337,25 @@ class Registration:
         directory = directory if "://" in directory else "coap://" + directory
         self.endpoint = endpoint
         self.location = self.error = None
-        self._lt_s = lt_s
-        self._queries = ["ep=" + ep, "lt=%d" % lt_s]
+        self.lt_s = lt_s
+        self.queries = ["ep=" + ep, "lt=%d" % lt_s]
         for name in parameters:
-            self._queries.append("%s=%s" % (name, parameters[name]))
-        self._directory = directory
+            self.queries.append("%s=%s" % (name, parameters[name]))
+        self.directory = directory
         self._first = _REGISTER if directory[len(_base(directory)) :].strip("/") else _FIND
-        self._restart()
+        self._begin()
         self._retry_s = _FIRST_RETRY_S
         self._listed = 0  # resources that the directory knows
-        self._record = None  # of the open request
-        self._due_ms = coap.ticks_ms()
+        self.record = None  # of the open request
+        self.until_ms = coap.ticks_ms()
         self._request(_REGISTER)
 
-    def _restart(self):
+    def _begin(self):
         """Begin with the directory as given."""
         self.location = None
         self._step = self._first
-        self._uri = self._directory  # of the directory's resource, once that is known
-        self._remote = None  # the address that answered; None: that of _uri
+        self.uri = self.directory  # of the directory's resource, once that is known
+        self.remote = None  # the address that answered; None: that of _uri
 
     def tick(self):
         """Do what is due; returns in how many ms it is to be called again, None after a removal: not any more.
@@ -357,18 +366,18 @@ class Registration:
         if self._step == _GONE:
             return None
         now_ms = coap.ticks_ms()
-        record = self._record
+        record = self.record
         if record is not None:
             if not record.is_done() and not (self._step == _FIND and self._find(record)):
                 return _LOOK_MS
-            self._record = None
+            self.record = None
             record.cancel()
-            self._due_ms = coap.ticks_add(now_ms, min(self._take(record), _LONGEST_MS))
+            self.until_ms = coap.ticks_add(now_ms, min(self._take(record), _LONGEST_MS))
             return 0
-        left_ms = coap.ticks_diff(self._due_ms, now_ms)
+        left_ms = coap.ticks_diff(self.until_ms, now_ms)
         if left_ms > 0:
             return left_ms
-        self._start()
+        self._send_due()
         return 0
 
     def remove(self):
@@ -376,15 +385,15 @@ class Registration:
 
         tick() sends the request, so the application goes on calling it until then.
         """
-        if self._record is not None:
-            self._record.cancel()
-            self._record = None
+        if self.record is not None:
+            self.record.cancel()
+            self.record = None
         self._step = _GONE if self.location is None else _REMOVE
-        self._due_ms = coap.ticks_ms()
+        self.until_ms = coap.ticks_ms()
 
     # -- requests
 
-    def _start(self):
+    def _send_due(self):
         """Send the request of this step; one that cannot be sent has failed."""
         if self._step == _UPDATE and self._listed != len(self.endpoint.resources):
             self._step = _REGISTER
@@ -393,23 +402,23 @@ class Registration:
             self._links()
         try:
             request = self._request(self._step)
-            remote = self.endpoint.resolve(self._remote or request.remote)
+            remote = self.endpoint.resolve(self.remote or request.remote)
             is_group = coap.is_multicast(remote)
-            self._record = self.endpoint.send(request, remote, _GROUP_MS if is_group else None)
+            self.record = self.endpoint.send(request, remote, _GROUP_MS if is_group else None)
         except (OSError, ValueError, coap.Error) as error:  # of what the directory gave as its address, too
-            self._due_ms = coap.ticks_add(coap.ticks_ms(), self._fail(error))
+            self.until_ms = coap.ticks_add(coap.ticks_ms(), self._reset(error))
 
     def _request(self, step):
         """The request of a step; raises ValueError."""
         if step == _FIND:
-            return _discovery(_base(self._uri), {"rt": "core.rd*"})
+            return _discovery(_base(self.uri), {"rt": "core.rd*"})
         if step == _REGISTER:
-            request = coap.Message(coap.POST, uri=self._uri, content_format=coap.LINKS, payload=self._links())
-            for query in self._queries:
+            request = coap.Message(_POST, uri=self.uri, content_format=_LINKS, payload=self._links())
+            for query in self.queries:
                 request.add_option(_URI_QUERY, query)
             return request
-        code = coap.POST if step == _UPDATE else coap.DELETE
-        return coap.Message(code, uri=_base(self._uri), uri_path=self.location)
+        code = _POST if step == _UPDATE else _DELETE
+        return coap.Message(code, uri=_base(self.uri), uri_path=self.location)
 
     def _links(self):
         """The links of the endpoint's resources but the first, which is the list of them; raises ValueError."""
@@ -430,8 +439,8 @@ class Registration:
                 continue
             for link in links:
                 if link.uri[:7] == "coap://" or link.uri[:8] == "coaps://":
-                    self._remote = answer.remote if _base(link.uri) == link.base else None
-                    self._uri = link.uri
+                    self.remote = answer.remote if _base(link.uri) == link.base else None
+                    self.uri = link.uri
                     return True
         return False
 
@@ -439,35 +448,35 @@ class Registration:
         """Take the answer to the request of this step; returns in how many ms the next is due."""
         step = self._step
         if record.error or step == _REMOVE:
-            return self._fail(record.error and record.error("the directory did not answer"))
+            return self._reset(record.error and record.error("the directory did not answer"))
         if step == _FIND:
             self._step = _REGISTER
-            return 0 if self._find(record) else self._fail(coap.Error("no resource directory"))
+            return 0 if self._find(record) else self._reset(coap.Error("no resource directory"))
         response = record.response.message
-        if step == _UPDATE and response.code == coap.NOT_FOUND:  # it has forgotten us
-            self._restart()
+        if step == _UPDATE and response.code == _NOT_FOUND:  # it has forgotten us
+            self._begin()
             return 0
         if response.code >> 5 != 2:
-            wait_ms = self._fail(coap.Error("the directory answered " + coap.code_text(response.code)))
+            wait_ms = self._reset(coap.Error("the directory answered " + coap.code_text(response.code)))
             return max(wait_ms, (response.opt.max_age or 0) * 1000)
         if step == _REGISTER:
             try:
                 self.location = response.opt.location_path
             except coap.FormatError as error:
-                return self._fail(error)
+                return self._reset(error)
             if not self.location:
-                return self._fail(coap.Error("the directory answered without Location-Path"))
-            self._remote = record.remote
+                return self._reset(coap.Error("the directory answered without Location-Path"))
+            self.remote = record.remote
         self._step = _UPDATE
         self._retry_s = _FIRST_RETRY_S
         self.error = None
-        return min(self._lt_s, _LONGEST_S) * 750
+        return min(self.lt_s, _LONGEST_S) * 750
 
-    def _fail(self, error):
+    def _reset(self, error):
         """Begin anew because of `error`, but end after a removal; returns in how many ms."""
         is_removed = self._step == _REMOVE
         self.error = error
-        self._restart()
+        self._begin()
         if is_removed:
             self._step = _GONE
         retry_s = self._retry_s

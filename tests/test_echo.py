@@ -181,7 +181,7 @@ def test_peers_when_there_are_too_many_then_the_oldest_is_forgotten():
     peers = [("192.0.2.%d" % n, 5683) for n in range(5)]
     for n in range(1000):
         served.challenge(peer=("203.0.113.9", n))
-    check.eq(len(served.echo._peers), 0)
+    check.eq(len(served.echo.peers), 0)
     for n, peer in enumerate(peers):
         served.now_ms = n * 100
         check.eq(served.code("large", peer=peer, echo=served.challenge(peer=peer)), coap.CONTENT)
@@ -546,7 +546,7 @@ def test_engine_when_hostile_requests_come_then_it_holds():
         reply = served.ask("large", peer=peer, echo=chance.bytes(1 + chance.below(40)))
         check.eq(reply.code, coap.UNAUTHORIZED)
         served.now_ms += 1
-    check.eq(len(served.echo._peers), 0)
+    check.eq(len(served.echo.peers), 0)
     check.eq(served.code("large", echo=served.challenge()), coap.CONTENT)
 
 
