@@ -31,12 +31,16 @@ several; else the newcomer is left unanswered. So who has no key ends no session
 session that is in use. A ClientHello from the address of a session begins another; the first lives until that is done
 (RFC 6347 section 4.2.8).
 
+Where mbedTLS finds no memory for a handshake, the same is done at once, to make room for the next attempt; so where
+`sessions` is more than fits, a stranger can end one that was unused for `idle_ms`, or that its identity has twice.
+
 Each session is another `remote`, also from the same address: what was promised or is observed in one (LATER,
 coap_observe) ends with it and never reaches another (RFC 7252 section 9.1.1).
 
-RAM: on a board mbedTLS is configured to take about 24 KB for each session and each handshake under way (16 KB to
-receive, 4 KB to send), on an ESP32 outside of MicroPython's heap. MicroPython's `tls` sends no close_notify
-(https://github.com/micropython/micropython/pull/10783): a peer is not told that its session has ended.
+RAM: on a board mbedTLS is configured to take about 24 KB (16 KB to receive, 4 KB to send) for each session, for each
+handshake under way, and for the moment in which a ClientHello is answered; on an ESP32 outside of MicroPython's heap.
+MicroPython's `tls` sends no close_notify (https://github.com/micropython/micropython/pull/10783): a peer is not told
+that its session has ended, and notices it when it is not answered any more.
 """
 
 import errno
@@ -85,6 +89,7 @@ _KEY_DIFFERS = const(-29056)
 _DECRYPT_ERROR = b"\x15\xfe\xfd\0\0\0\0\0\0\xff\xff\0\2\2\x33"  # a fatal alert, in a record of epoch 0
 _ERRORS = (OSError, MemoryError)
 _REASONS = {
+    errno.ENOMEM: "no memory",
     -30592: "the peer refused",
     -29056: "its key differs",
     -28160: "no common cipher",
@@ -107,6 +112,13 @@ def _octets(what, value, longest):
     if not 0 < len(value) <= longest:
         raise ValueError("%s has 1 to %d bytes, not %d" % (what, longest, len(value)))
     return value
+
+
+def _number(error):
+    """The number of an error of `tls`."""
+    if isinstance(error, MemoryError):
+        return errno.ENOMEM
+    return error.args[0] if error.args else 0
 
 
 def _remote(address, number):
@@ -147,9 +159,10 @@ class _Session(_Stream):
         if data is None:
             return None
         self.inbound = None
-        n = min(len(data), len(buffer))
-        buffer[:n] = data[:n]
-        return n
+        if len(data) > len(buffer):
+            return None
+        buffer[: len(data)] = data
+        return len(data)
 
     def write(self, data):
         """Send a datagram of mbedTLS; an error is a lost packet."""
@@ -216,6 +229,8 @@ class Transport(_Stream):
         self._keys = keys
         if keys is not None:
             if isinstance(keys, dict):
+                if not keys:
+                    raise ValueError("keys is empty: give the identity and the key of each client")
                 self._keys = {_octets("an identity", i, 128): _octets("a key", keys[i], _KEY_LEN) for i in keys}
             elif not hasattr(keys, "get"):
                 raise TypeError("keys is a dict of identity: key, or has get(identity)")
@@ -267,7 +282,10 @@ class Transport(_Stream):
             self._poller.register(sock, select.POLLIN)
 
     def _reopen(self):
-        """Replace a socket that an empty datagram made deaf, at most once a second; see coap.Endpoint."""
+        """Replace a socket that an empty datagram made deaf, at most once a second; see coap.Endpoint.
+
+        udp is None until one can be opened; next_ms says when to try again.
+        """
         now_ms = coap.ticks_ms()
         if self._opened_ms is not None and 0 <= ticks_diff(now_ms, self._opened_ms) < _REOPEN_MS:
             return
@@ -280,7 +298,7 @@ class Transport(_Stream):
             self._open()
         except OSError as error:
             self._log("socket not opened", error)
-            self._endpoint.wake(ticks_add(now_ms, _REOPEN_MS))
+            self._endpoint.wake(now_ms)
 
     def attach(self, endpoint):
         """Belong to `endpoint`, which calls this itself. Raises ValueError if its datagrams are too long for DTLS."""
@@ -305,7 +323,11 @@ class Transport(_Stream):
         except Exception as error:
             self._log("keys.get raised", error)
             return None
-        return key.encode() if isinstance(key, str) else key
+        try:
+            return None if key is None else _octets("a key", key, _KEY_LEN)
+        except (TypeError, ValueError) as error:
+            self._log("keys.get returned no key", error)
+            return None
 
     def _log(self, text, value):
         log = self._endpoint.log
@@ -319,6 +341,13 @@ class Transport(_Stream):
 
         Raises OSError if there is none, or no room for one.
         """
+        try:
+            self._send_to(data, remote)
+        except MemoryError:
+            raise OSError(errno.ENOMEM)
+        return len(data)
+
+    def _send_to(self, data, remote):
         now_ms = coap.ticks_ms()
         session = None
         for session in self._sessions:
@@ -342,7 +371,6 @@ class Transport(_Stream):
             self._send(session, data)
         elif len(session.waiting) < _WAITING and data not in session.waiting:
             session.waiting.append(bytes(data))
-        return len(data)
 
     def _send(self, session, data):
         try:
@@ -361,8 +389,9 @@ class Transport(_Stream):
         try:
             session.tls = self._client.wrap_socket(session, do_handshake_on_connect=False)
             session.tls.send(session.waiting[0])
-        except MemoryError:
-            raise OSError(errno.ENOMEM)
+        except _ERRORS as error:
+            self._drop(session, error)
+            raise
         self._sessions.append(session)
         self._endpoint.wake(ticks_add(now_ms, _STEP_MS))
 
@@ -376,7 +405,7 @@ class Transport(_Stream):
             except (OSError, AttributeError):
                 return None
             if data:
-                self._receive(data, address)
+                self._take(data, address)
             elif self._at and sys.platform == "esp32":
                 self._reopen()
             if not self._messages:
@@ -385,6 +414,12 @@ class Transport(_Stream):
         if self._messages:
             self._endpoint.wake(coap.ticks_ms())
         return message
+
+    def _take(self, data, address):
+        try:
+            self._receive(data, address)
+        except MemoryError:  # nothing has come of it in mbedTLS: it is as if it had been lost
+            self._log("no memory for a datagram", address)
 
     def _receive(self, data, address):
         """Give a datagram to the session that it belongs to, or begin one."""
@@ -428,9 +463,8 @@ class Transport(_Stream):
             )
             session.tls.recv(len(data))
         except _ERRORS as error:
-            if session.tls:
-                session.tls.close()
-            number = error.args[0] if isinstance(error, OSError) else 0
+            self._drop(session, error)
+            number = _number(error)
             if number != _VERIFY_REQUIRED and number not in self._told:
                 self._told.append(number)  # once: anybody can cause it
                 self._log_failure(session, error)
@@ -516,49 +550,67 @@ class Transport(_Stream):
     # -- sessions
 
     def _has_room(self, newcomer, now_ms):
-        """Whether there is room for a session more; the one unused for longest gives way, if one may."""
-        taken = [session for session in self._sessions if session.is_open or session.is_client]
-        if len(taken) < self._limits[0]:
-            return True
-        names = [session.identity for session in taken]
+        """Whether there is room for a session more; another gives way, if one must and may."""
+        taken = sum([session.is_open or session.is_client for session in self._sessions])
+        return taken < self._limits[0] or self._give_way(newcomer.identity, now_ms)
+
+    def _give_way(self, identity, now_ms):
+        """End the session unused for longest, of those that may give way; returns whether there is one.
+
+        identity: of the newcomer; None: it is ours; b"": it is not known yet
+        """
+        opened = [session for session in self._sessions if session.is_open]  # the others have not proved who they are
+        names = [session.identity for session in opened]
         victim = None
         longest_ms = -1
-        for session in taken:
+        for session in opened:
             idle_ms = ticks_diff(now_ms, session.used_ms)
             name = session.identity
             has_several = name is not None and names.count(name) > 1
-            if session.is_open and (idle_ms >= self._limits[2] or name == newcomer.identity or has_several):
-                if idle_ms > longest_ms:
-                    victim = session
-                    longest_ms = idle_ms
+            if idle_ms > longest_ms and (idle_ms >= self._limits[2] or name == identity or has_several):
+                victim = session
+                longest_ms = idle_ms
         if victim is not None:
             self._end(victim)
         return victim is not None
 
+    def _drop(self, session, error):
+        """Free a session that is in no list; if there was no memory for it, another gives way for the next attempt."""
+        if session.tls:
+            session.tls.close()
+        if _number(error) == errno.ENOMEM:
+            self._give_way(None if session.is_client else b"", coap.ticks_ms())
+
     def _end(self, session, error=None):
         """Forget a session; `error` is why its handshake failed, if it did."""
-        self._sessions.remove(session)
-        session.tls.close()
-        if error is None or session.is_open:
+        if session not in self._sessions:  # on_end, which is called below, may have closed the endpoint
             return
+        self._sessions.remove(session)
+        if error is None or session.is_open:
+            session.tls.close()
+            return
+        self._drop(session, error)
         self._log_failure(session, error)
-        if not session.is_client and error.args[0] == _KEY_DIFFERS:
+        number = _number(error)
+        if not session.is_client and number == _KEY_DIFFERS:
             session.write(_DECRYPT_ERROR)  # MicroPython's mbedTLS is silent here, and the client would go on waiting
-        if session.is_client:
+        if session.is_client and number != errno.ENOMEM:
             endpoint = self._endpoint
             for record in endpoint._open + endpoint._queue:
                 if record.remote == session.remote:
                     endpoint.end(record, Refused)
 
     def _log_failure(self, session, error):
-        reason = _REASONS.get(error.args[0] if error.args else 0) or str(error)
+        reason = _REASONS.get(_number(error)) or str(error)
         self._log("handshake failed, %s" % reason, session.address)
 
     def tick(self, now_ms):
         """Send again what a handshake waits for, end what lasts too long; see Engine.attach."""
-        if self.udp is None:
+        if self.udp is None and self._at:
             self._reopen()
         for session in list(self._sessions):
+            if session not in self._sessions:  # another has ended it
+                continue
             if session.is_open:
                 if ticks_diff(now_ms, session.used_ms) >= _DAY_MS:
                     self._end(session)
@@ -568,13 +620,21 @@ class Transport(_Stream):
                     self._log(text, session.address)
                 self._end(session)
             else:
-                self._feed(session, None)
-        if self._messages:
+                self._step(session)
+        if self._messages and self._endpoint.received is None:  # else the application takes that first
             self._endpoint._receive_from(self)
+
+    def _step(self, session):
+        try:
+            self._feed(session, None)
+        except MemoryError:  # tried again at the next tick
+            pass
 
     def next_ms(self, now_ms):
         """Milliseconds until the next tick, or None; see Engine.attach."""
-        soonest_ms = None
+        if self._messages:
+            return 0
+        soonest_ms = _REOPEN_MS if self.udp is None and self._at else None
         for session in self._sessions:
             left_ms = _STEP_MS
             if session.is_open:
@@ -597,6 +657,7 @@ class Transport(_Stream):
 
     def close(self):
         """Close the socket and forget all sessions."""
+        self._at = None  # it is not opened again
         while self._sessions:
             self._end(self._sessions[0])
         if self.udp is not None:

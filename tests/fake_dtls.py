@@ -54,7 +54,10 @@ def hello(random, cookie=b""):
 
 
 class SSLContext:
-    """As tls.SSLContext, as far as coap_dtls uses it. `wrapped` counts its sockets."""
+    """As tls.SSLContext, as far as coap_dtls uses it.
+
+    wrapped: counts its sockets; open_most: how many of them fit into memory; failure: raised by wrap_socket.
+    """
 
     def __init__(self, protocol):
         self.protocol = protocol
@@ -62,6 +65,8 @@ class SSLContext:
         self.verify_mode = 2
         self.ciphers = None
         self.wrapped = 0
+        self.made = []
+        self.open_most = self.failure = None
 
     def get_ciphers(self):
         return ["TLS-PSK-WITH-AES-128-GCM-SHA256", "TLS-PSK-WITH-AES-128-CBC-SHA256", "TLS-RSA-WITH-AES-128-GCM-SHA256"]
@@ -72,12 +77,21 @@ class SSLContext:
     def wrap_socket(self, stream, server_side=False, do_handshake_on_connect=True, client_id=None):
         if do_handshake_on_connect or server_side != (self.protocol == PROTOCOL_DTLS_SERVER):
             raise OSError(errno.EINVAL)
+        if self.failure:
+            raise self.failure
+        self.made = [made for made in self.made if made.state != "closed"]
+        if len(self.made) == self.open_most:
+            raise OSError(errno.ENOMEM)  # as modtls_mbedtls.c says MBEDTLS_ERR_SSL_ALLOC_FAILED
         self.wrapped += 1
-        return SSLSocket(self, stream, client_id)
+        self.made.append(SSLSocket(self, stream, client_id))
+        return self.made[-1]
 
 
 class SSLSocket:
-    """As what wrap_socket returns. `state` is "start", "hello", "key", "open" or "closed"."""
+    """As what wrap_socket returns. `state` is "start", "hello", "key", "open" or "closed".
+
+    failure: raised by recv and send.
+    """
 
     def __init__(self, context, stream, client_id):
         self.context = context
@@ -90,17 +104,23 @@ class SSLSocket:
         self.sent = 0
         self.flight = None
         self.flight_ms = self.wait_ms = 0
-        self.random = self.proof = None
+        self.random = self.proof = self.failure = None
 
     # -- what coap_dtls calls
 
+    def _may_fail(self):
+        if self.failure:
+            raise self.failure
+
     def recv(self, n):
+        self._may_fail()
         data = self._work()
         if data is not None and len(data) > n:
             raise AssertionError("recv takes %d of %d bytes: the rest would look like another message" % (n, len(data)))
         return data
 
     def send(self, data):
+        self._may_fail()
         if self.state != "open":
             self._work()
         if self.state != "open":

@@ -773,6 +773,9 @@ class Poller:
     def unregister(self, sock):
         pass
 
+    def ipoll(self, timeout_ms):
+        return []
+
 
 def test_poll_when_a_datagram_is_there_then_ready():
     """What select.poll asks on MicroPython; the system's own poll gets the descriptor."""
@@ -794,3 +797,257 @@ def test_close_when_the_endpoint_closes_then_socket_and_sessions_go():
         server.close()
         eq((transport._sessions, transport.udp, SERVER in net.sockets), ([], None, False))
         raises(OSError, transport.sendto, b"\x40\1\0\1", CLIENT)
+
+
+# ---- no memory, and the end ----
+
+
+def test_hello_when_memory_is_short_then_an_idle_session_gives_way_for_the_next_try():
+    """mbedTLS finds no 24 KB before `sessions` are taken: only what is unused for idle_ms gives way to a stranger."""
+    with Net() as net:
+        server = serve(net, keys={"a": KEY, "b": KEY, "c": KEY}, idle_ms=10000)
+        server.socket._server.open_most = 2
+        for host, identity in ((10, "a"), (11, "b")):
+            eq(get(net, ask(net, ("192.0.2.%d" % host, 1), identity)), identity.encode())
+            net.now_ms += 3000
+        record = send(ask(net, ("192.0.2.12", 1), "c"))
+        net.run(record.is_done, most_ms=2000)
+        eq((sessions(server), server.said), (
+            [("192.0.2.10", 1), ("192.0.2.11", 1)],
+            [("handshake failed, no memory", ("192.0.2.12", 1))],
+        ))  # fmt: skip
+        net.run(record.is_done, most_ms=30000)
+        eq((record.error, sessions(server)), (None, [("192.0.2.11", 1), ("192.0.2.12", 1)]))
+
+
+def test_hello_when_memory_is_short_then_no_session_of_our_own_gives_way():
+    """Not the one that a request of ours is waiting in."""
+    with Net() as net:
+        ends = {"psk_identity": "sensor", "psk_key": KEY}
+        both = net.endpoint(CLIENT, keys={"sensor": KEY}, **ends)
+        serve(net)
+        get(net, both)
+        both.socket._server.failure = OSError(12)
+        net.post(("192.0.2.66", 1), CLIENT, hello(random(1)))
+        net.settle()
+        eq(sessions(both), [SERVER])
+
+
+def test_hello_when_memory_is_short_then_who_only_claims_an_identity_ends_no_session():
+    """In a handshake whose end never comes; the key is proved by that end."""
+    with Net() as net:
+        server = serve(net)
+        client = ask(net)
+        get(net, client)
+        knock(net, server, ("192.0.2.66", 1))
+        claim = fake_dtls.record(22, 0, 9, fake_dtls.handshake(16, b"sensor"))
+        net.post(("192.0.2.66", 1), SERVER, claim)
+        net.settle()
+        eq([session.identity for session in server.socket._sessions], [b"sensor", b"sensor"])
+        server.socket._server.failure = OSError(12)
+        net.post(("192.0.2.66", 2), SERVER, hello(random(2)))
+        net.settle()
+        eq(sessions(server), [CLIENT])
+
+
+def test_handshake_when_memory_ends_within_it_then_tried_again():
+    """A server, and a client, whose request is not refused but goes on."""
+    for at in (SERVER, CLIENT):
+        with Net() as net:
+            server = serve(net)
+            client = ask(net)
+            record = send(client)
+            client.process(0)
+            server.process(0)
+            client.process(0)
+            if at == SERVER:
+                server.process(0)
+            endpoint = server if at == SERVER else client
+            endpoint.socket._sessions[0].tls.failure = OSError(12)
+            net.run(record.is_done)
+            eq((record.error, endpoint.said[0][0]), (None, "handshake failed, no memory"))
+
+
+def test_memory_when_there_is_none_then_nothing_is_raised_and_the_endpoint_lives_on():
+    """MemoryError of the heap, and ENOMEM of mbedTLS, wherever they may come from."""
+    for failure in (MemoryError(), OSError(12)):
+        with Net() as net:
+            server = serve(net)
+            client = ask(net)
+            for context in (client.socket._client, server.socket._server):
+                context.failure = failure
+                record = send(client)
+                net.run(record.is_done, most_ms=500)
+                context.failure = None
+                net.run(record.is_done)
+                eq(record.response.message.payload, b"sensor")
+                client.socket._end(client.socket._sessions[0])
+                server.socket._end(server.socket._sessions[0])
+
+
+def test_memory_when_there_is_none_for_a_datagram_of_a_session_then_it_is_lost():
+    """It is asked again; the session goes on."""
+    with Net() as net:
+        server = serve(net)
+        client = ask(net)
+        get(net, client)
+        for endpoint in (client, server):
+            session = endpoint.socket._sessions[0]
+            session.tls.failure = MemoryError()
+            record = send(client)
+            net.run(record.is_done, most_ms=500)
+            session.tls.failure = None
+            net.run(record.is_done)
+            eq((record.error, endpoint.socket._sessions), (None, [session]))
+
+
+def test_tls_when_it_raises_any_error_then_the_session_ends_and_nothing_else():
+    """Numbers of mbedTLS, of the system, with and without text; the peer is served again in another session."""
+    for number in [-1, -76, -80, -12, 5, 9, 104, 110] + list(range(-32640, -24576, 128)):
+        with Net() as net:
+            server = serve(net)
+            client = ask(net)
+            get(net, client)
+            for endpoint in (client, server):
+                for session in endpoint.socket._sessions:
+                    session.tls.failure = OSError(number, "text") if number & 256 else OSError(number)
+            record = send(client)
+            net.run(record.is_done)
+            eq((record.error, len(server.asked)), (None, 2), "error %d" % number)
+
+
+def test_key_when_an_object_returns_none_that_can_be_then_said():
+    """tls refuses the handshake; the log says whose fault it is, without the key."""
+    for key in (5, b"", b"s" * 49, ["s"]):
+
+        class Keys:
+            def get(self, identity):
+                return key  # noqa: B023
+
+        with Net() as net:
+            server = serve(net, keys=Keys())
+            eq(get(net, ask(net)), coap_dtls.Refused)
+            text, error = server.said[0]
+            eq((text, "ss" in str(error)), ("keys.get returned no key", False))
+
+
+def test_keys_when_empty_then_value_error():
+    """Nobody could be served."""
+    with Net():
+        raises(ValueError, coap_dtls.Transport, keys={}, contains="keys is empty")
+
+
+def test_datagram_when_several_messages_are_for_the_application_then_none_is_lost():
+    """Records in one datagram, and something to send at the same time."""
+    if sys.implementation.name == "cpython":
+        return  # there no transport with DTLS can be polled
+    with Net() as net:
+        server = net.endpoint(SERVER, keys={"sensor": KEY})
+        client = ask(net)
+        for n in range(5):
+            client.socket.sendto(bytes((0x51, 1, 0, n, n, 0xB1)) + b"t", SERVER)
+        while client.socket.udp.inbox or server.socket.udp.inbox:
+            server.socket.recvfrom(1153)
+            client.socket.recvfrom(1153)
+        server.socket._messages.clear()
+        net.trace.clear()
+        net.lose = lambda datagram: True
+        for n in range(5):
+            client.socket.sendto(bytes((0x51, 1, 1, n, n, 0xB1)) + b"t", SERVER)
+        net.lose = None
+        net.post(CLIENT, SERVER, b"".join([datagram for _, _, datagram in net.trace]))
+        mids = []
+        for _ in range(9):
+            ours = server.send(coap.Message(coap.GET, mtype=coap.NON), server.socket._sessions[0].remote)
+            record = server.process(0)
+            ours.cancel()
+            if record and record.message.code == coap.GET:
+                mids.append(record.mid)
+            net.now_ms += 10
+        eq(mids, [256, 257, 258, 259, 260])
+
+
+def test_end_when_the_application_closes_the_endpoint_in_on_end_then_no_exception():
+    """A handshake failed, and its session ends while others are looked at."""
+    with Net() as net:
+        client = ask(net)
+        net.lose = lambda datagram: True
+        for n in range(3):
+            client.send(coap.Message(coap.GET, uri=URI), ("192.0.2.%d" % (20 + n), 5684))
+        net.run(most_ms=10)
+        eq(len(client.socket._sessions), 3)
+        for session in client.socket._sessions:
+            session.tls.failure = OSError(-30592)
+        client.on_end = lambda record: client.close()
+        net.endpoints.clear()
+        client.socket.tick(net.now_ms)
+        eq(client.socket._sessions, [])
+
+
+def test_close_when_handshakes_are_open_then_requests_end_and_it_stays_closed():
+    """Nothing opens the socket again, whatever is asked of the endpoint later."""
+    with Net() as net:
+        server = serve(net)
+        knock(net, server, CLIENT)
+        client = ask(net, ("192.0.2.9", 9))
+        net.lose = lambda datagram: True
+        record = send(client)
+        net.settle()
+        net.endpoints.clear()
+        for endpoint in (client, server):
+            transport = endpoint.socket
+            made = [session.tls for session in transport._sessions]
+            endpoint.close()
+            eq((transport._sessions, [each.state for each in made]), ([], ["closed"]))
+            for _ in range(3):
+                net.now_ms += 5000
+                endpoint.process(0)
+                transport.tick(net.now_ms)
+            eq((transport.udp, transport.next_ms(net.now_ms), transport.recvfrom(9)), (None, None, None))
+            endpoint.close()
+        eq(record.error, coap.Closed)
+
+
+def test_socket_when_it_cannot_be_opened_again_then_tried_until_it_can():
+    """Whatever else wakes the endpoint meanwhile; a network that is gone comes back."""
+
+    class Board:
+        platform = "esp32"
+
+    def refuse():
+        refused.append(net.now_ms)
+        raise OSError(105)
+
+    refused = []
+    with Net() as net:
+        server = net.endpoint(SERVER, keys={"a": KEY})
+        transport = server.socket
+        transport._at, transport._open = (None,), refuse
+        transport._poller = Poller()
+        kept = coap_dtls.sys
+        coap_dtls.sys = Board
+        try:
+            net.post(CLIENT, SERVER, b"")
+            transport.recvfrom(1153)
+            for n in range(10):
+                server.process(0)
+                if n == 1:
+                    server.wake(coap.ticks_add(net.now_ms, 400))
+                wait_ms = server.next_event_ms()
+                eq(wait_ms is not None and wait_ms <= 1000, True, "waits for %r ms" % wait_ms)
+                net.now_ms += max(1, wait_ms)
+        finally:
+            coap_dtls.sys = kept
+        eq(len(refused) >= 4, True, "attempts")
+
+
+def test_ticks_when_they_wrap_then_sessions_live_on():
+    """MicroPython's ticks begin anew after 12 days."""
+    with Net() as net:
+        net.now_ms = coap.ticks_add(0, -2000)
+        server = serve(net, idle_ms=1000)
+        client = ask(net)
+        for _ in range(8):
+            eq(get(net, client), b"sensor")
+            net.now_ms = coap.ticks_add(net.now_ms, 700)
+        eq((sessions(server), sessions(client), len(set(server.asked))), ([CLIENT], [SERVER], 1))
