@@ -14,7 +14,8 @@ Where coap_observe.py is there, too, temperature and LED can be observed. All an
 are not used: /info changes from one to the next, and could not be put together from several.
 
 With OSCORE set, below, only requests that are protected with a key of that file are answered (RFC 8613), all others
-with 4.01: reading, switching and discovery alike; see oscore_setup.py.
+with 4.01: reading, switching and discovery alike; see oscore_setup.py. With COAPS set it speaks coaps, on port 5684
+and with those who have a key of that file, and nothing else; see coaps_setup.py. It is the one or the other.
 
 A board is an object with
 
@@ -41,6 +42,7 @@ except ImportError:  # was not copied
     coap_observe = None
 
 OSCORE = None  # or "oscore.json": the file with the keys, see oscore_example.json; its numbers are kept beside it
+COAPS = None  # or "coaps.json": the file with the keys, see coaps_example.json; needs MicroPython 1.29
 
 _LOOK_MS = 5000  # between looks at whether the temperature has changed, if it can be observed
 _PAUSE_S = 10  # before a restart: time for Ctrl-C, and a network is not asked in vain too often
@@ -137,21 +139,44 @@ def _protect(endpoint, oscore):
     oscore_setup.protect(endpoint, oscore)
 
 
-def run(board, port=5683, host="0.0.0.0", oscore=None):
+def _transport(port, host, coaps):
+    """A transport of coaps with keys of the file `coaps`; raises SetupError, OSError if the port is taken."""
+    try:
+        import coaps_setup
+    except ImportError:
+        raise SetupError("COAPS is set, and coaps_setup is missing: copy it to the board")
+    return coaps_setup.transport(port, host, coaps)
+
+
+def choose(oscore=None, coaps=None):
+    """Returns (OSCORE's file of keys, that of coaps, the usual port), None for what is off, or for both.
+
+    oscore, coaps: a file in the place of what is set above. Raises SetupError if it is both.
+    """
+    if not oscore and not coaps:
+        oscore, coaps = OSCORE, COAPS
+    if oscore and coaps:
+        raise SetupError("OSCORE and COAPS are both set in sensor_server.py: set one of them to None")
+    return oscore, coaps, 5684 if coaps else 5683
+
+
+def run(board, port=None, host="0.0.0.0", oscore=None, coaps=None):
     """Serve `board`, which is connected, on UDP `port` of the address `host` ("0.0.0.0": all); does not return.
 
-    oscore: a file of keys in the place of OSCORE. Raises SetupError, for that; OSError if the port is taken, the
-    address is none of this machine's, or board.poll() gives the network up.
+    port: None: 5683, of coaps 5684; oscore, coaps: a file of keys in the place of OSCORE and COAPS.
+    Raises SetupError, for these; OSError if the port is taken, the address is none of this machine's, or board.poll()
+    gives the network up.
     """
-    oscore = oscore or OSCORE
-    with coap.Endpoint(port, host) as endpoint:
-        endpoint.log = print  # a handler that raised, a datagram that could not be sent
+    oscore, coaps, usual_port = choose(oscore, coaps)
+    port = port or usual_port
+    with coap.Endpoint(port, host, sock=_transport(port, host, coaps) if coaps else None) as endpoint:
+        endpoint.log = print  # a handler that raised, a datagram that could not be sent, a client that was refused
         if oscore:
             _protect(endpoint, oscore)
         build(board, endpoint)
         shown = board.address() if host == "0.0.0.0" else host
-        about = (shown, port, board.name, _interpreter(), ", by OSCORE only" if oscore else "")
-        print("serving coap://%s:%d/ on %s, %s%s" % about)
+        about = ("coaps" if coaps else "coap", shown, port, board.name, _interpreter())
+        print("serving %s://%s:%d/ on %s, %s" % about + (", by OSCORE only" if oscore else ""))
         text = None
         while True:
             wait_ms = board.poll()
@@ -190,12 +215,12 @@ def _connect_and_run(board, port):
         return has_served or not isinstance(fault, ValueError)
 
 
-def start(board, restart, port=5683):
-    """Connect `board` and serve it on UDP `port`, for good.
+def start(board, restart, port=None):
+    """Connect `board` and serve it on UDP `port`, for good; None: see run.
 
     What ends that is printed, and after a pause `restart()` is called: a reset also mends a heap in pieces and a radio
-    that hangs. Returns, to the prompt of a board, at Ctrl-C and when a restart cannot help: WiFi or OSCORE are not set
-    up.
+    that hangs. Returns, to the prompt of a board, at Ctrl-C and when a restart cannot help: WiFi, OSCORE or coaps are
+    not set up.
     """
     try:
         if _connect_and_run(board, port):

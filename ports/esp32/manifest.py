@@ -13,4 +13,5 @@ for name in sorted(os.listdir("../../lib")):
         module(name, base_dir="../../lib", opt=3)
 module("sensor_server.py", base_dir="..", opt=3)
 module("oscore_setup.py", base_dir="..", opt=3)
+module("coaps_setup.py", base_dir="..", opt=3)
 module("board.py", opt=3)

