@@ -8,9 +8,9 @@ modules would be imported instead is removed. Up to that moment the board keeps 
 already is not written again. Modules of lib/ that the board has already are renewed too, so that versions do not
 mix. Then the board is reset, and the address it serves is printed.
 
-Where OSCORE is set in ports/sensor_server.py, the modules for that go, too, and the file of keys from ports/esp32 or
-wherever P= says, if it is there; else the board must have one. --new-keys begins the sequence numbers on the board:
-once, for keys that were never used.
+Where OSCORE or COAPS is set in ports/sensor_server.py, the modules for that go, too, and the file of keys from
+ports/esp32 or wherever P= says, if it is there; else the board must have one. --new-keys begins the sequence numbers of
+OSCORE on the board: once, for keys that were never used.
 
 Without PORT it lists what is connected. The exit code is 1, with one sentence, when something is wrong.
 """
@@ -19,6 +19,7 @@ import argparse
 import ast
 import contextlib
 import hashlib
+import re
 import signal
 import sys
 from pathlib import Path
@@ -29,8 +30,20 @@ from device import BoardFull, Device, DeviceError, MpyCross, describe_ports
 
 ROOT = Path(__file__).resolve().parent.parent
 NEW = ".new"  # nothing imports such a file
+BANNER = re.compile(r'MicroPython \S+ on \d|Type "help\(\)"|Use Ctrl-D to exit')  # of the prompt
 SERVING = r"serving (coaps?://\S+)[^\n]*\n"
-OSCORE_MODULES = ["coap_oscore", "coap_oscore_keys"]
+PROTECTIONS = {  # settings of ports/sensor_server.py: modules of lib/, what ports/ has for it, a client to try
+    "OSCORE": (["coap_oscore", "coap_oscore_keys"], "oscore_setup.py", "tools/coap get --oscore CLIENTS.json"),
+    "COAPS": (["coap_dtls"], "coaps_setup.py", "coap-client-openssl -u IDENTITY -k KEY"),
+    None: ([], None, ".venv/bin/aiocoap-client"),
+}
+HAS_PSK = """
+try:
+    import tls
+    print(hasattr(tls.SSLContext(tls.PROTOCOL_DTLS_SERVER), "psk_key"))
+except (ImportError, AttributeError):
+    print(False)
+"""
 PLATFORMS = {"esp32": "esp32", "rp2": "rp2", "unix": "linux"}  # by sys.platform of the board
 NOT_COPIED = {"manifest"}
 SECRETS = "wifi_secrets"  # what the network asks for; git ignores it, and people may write it on the board itself
@@ -79,18 +92,30 @@ def application_sources(platform):
     return [ROOT / "ports/sensor_server.py"] + sorted(found, key=lambda path: path.stem == "main")
 
 
-def oscore_file():
-    """Returns the name of the file of keys that OSCORE in ports/sensor_server.py names, None if it is off.
+def keys_file(setting):
+    """Returns the name of the file of keys that OSCORE or COAPS in ports/sensor_server.py is set to, None if it is off.
 
     Raises DeviceError for what is no such name.
     """
     name = None
     for node in ast.parse((ROOT / "ports/sensor_server.py").read_text()).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "OSCORE":
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == setting:
             name = getattr(node.value, "value", "")
     if name is not None and (not isinstance(name, str) or not name.endswith(".json") or "/" in name):
-        raise DeviceError('OSCORE in ports/sensor_server.py is None or the name of a file of keys, as in "oscore.json"')
+        what = f'None or the name of a file of keys, as in "{setting.lower()}.json"'
+        raise DeviceError(f"{setting} in ports/sensor_server.py is {what}")
     return name
+
+
+def protection():
+    """Returns which of PROTECTIONS is set, "OSCORE", "COAPS" or None, and the name of its file of keys, or None.
+
+    Raises DeviceError.
+    """
+    found = [(setting, keys_file(setting)) for setting in PROTECTIONS if setting and keys_file(setting)]
+    if len(found) > 1:
+        raise DeviceError("OSCORE and COAPS are both set in ports/sensor_server.py: set one of them to None")
+    return found[0] if found else (None, None)
 
 
 def is_for_board(path):
@@ -106,13 +131,14 @@ def is_source(path):
 def build(about, compiler, platform, chosen):
     """Returns the Files for a board, main.py last; raises DeviceError."""
     files = []
-    keys = oscore_file()
-    for name in library_modules(chosen + (OSCORE_MODULES if keys else [])):
+    setting, keys = protection()
+    modules, setup, _ = PROTECTIONS[setting]
+    for name in library_modules(chosen + modules):
         data = compiler.compile((ROOT / f"lib/{name}.py").read_bytes(), f"{name}.py", 3, about.architecture)
         files.append(File(f"{name}.mpy", True, data))
     sources = application_sources(platform)
-    if keys:
-        sources.insert(0, ROOT / "ports/oscore_setup.py")
+    if setup:
+        sources.insert(0, ROOT / "ports" / setup)
     for path in sources:
         data = path.read_bytes()
         if is_source(path):
@@ -239,7 +265,7 @@ def start(device, wait_s):
 def shorten(said):
     """What a board said, on one line: its end, for there stands why."""
     lines = [line.strip() for line in said.splitlines() if line.strip(" >\t")]
-    lines = [line for line in lines if not line.startswith(("MicroPython v", 'Type "help()"', "Use Ctrl-D to exit"))]
+    lines = [line for line in lines if not BANNER.match(line)]
     return " / ".join(lines[-4:]) or "nothing"
 
 
@@ -253,11 +279,21 @@ def check_platform(about, platform):
         raise DeviceError(f"{about.machine} has no network in its firmware: CoAP needs Wi-Fi or Ethernet (Pico W)")
 
 
+def check_protection(device):
+    """Raises DeviceError when the firmware of the board does not have what protects the application."""
+    if protection()[0] == "COAPS" and device.exec(HAS_PSK).strip() != "True":
+        raise DeviceError(
+            f"COAPS is set, and the firmware {device.about.version_text} has no DTLS with pre-shared keys: "
+            "flash MicroPython 1.29 or newer, or set OSCORE in its place"
+        )
+
+
 def deploy(port, platform, chosen, wait_s, has_new_keys=False):
     """Does what the top of this file says; raises DeviceError."""
     application_sources(platform)
     library_modules(chosen)
-    if has_new_keys and not oscore_file():
+    setting, _ = protection()
+    if has_new_keys and setting != "OSCORE":
         raise DeviceError('NEW_KEYS is for OSCORE: set OSCORE = "oscore.json" in ports/sensor_server.py')
     compiler = MpyCross()
     with Device(port) as device:
@@ -265,6 +301,7 @@ def deploy(port, platform, chosen, wait_s, has_new_keys=False):
         try:
             device.about.check(compiler.version)
             check_platform(device.about, platform)
+            check_protection(device)
             install(device, build(device.about, compiler, platform, chosen + present_modules(device)))
             if has_new_keys:
                 begin_numbers(device)
@@ -274,8 +311,7 @@ def deploy(port, platform, chosen, wait_s, has_new_keys=False):
         print("resets, and waits for the server")
         line, uri = start(device, wait_s)
     print(line)
-    client = "tools/coap get --oscore CLIENTS.json" if oscore_file() else ".venv/bin/aiocoap-client"
-    print(f"try: {client} {uri}.well-known/core")
+    print(f"try: {PROTECTIONS[setting][2]} {uri}.well-known/core")
 
 
 def restart(device):

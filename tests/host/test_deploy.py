@@ -156,7 +156,7 @@ def test_main_py_when_put_in_place_then_it_is_last():
     assert spy.order == (first, ["/coap.py"], [("/main.py.new", "/main.py")])
 
 
-# ---- OSCORE ----
+# ---- OSCORE and coaps ----
 
 SECURE = DEPLOYED | {"oscore.json", "oscore_setup.mpy", "lib/coap_oscore.mpy", "lib/coap_oscore_keys.mpy"}
 SECRET = "00112233445566778899aabbccddeeff"
@@ -168,25 +168,40 @@ KEYS = f"""[
   }}
 ]
 """
+COAPS_DEPLOYED = DEPLOYED | {"coaps.json", "coaps_setup.mpy", "lib/coap_dtls.mpy"}
+COAPS_KEYS = '{"phone": "%s"}' % SECRET
 
 
 @pytest.fixture
 def secured(tmp_path, monkeypatch):
     """A copy of the project in which OSCORE is set; gives the path of its keys for P=unix, which are there."""
+    return protected(tmp_path, monkeypatch, "OSCORE", KEYS)
+
+
+@pytest.fixture
+def coaps(tmp_path, monkeypatch):
+    """The same with COAPS."""
+    return protected(tmp_path, monkeypatch, "COAPS", COAPS_KEYS)
+
+
+def protected(tmp_path, monkeypatch, setting, keys):
+    """A copy of the project in which one of both is set, with keys for P=unix; returns their path."""
     root = tmp_path / "project"
     shutil.copytree(ROOT / "ports", root / "ports")
     (root / "lib").symlink_to(ROOT / "lib")
-    set_oscore(root, '"oscore.json"')
-    keys = root / "ports/unix/oscore.json"
-    keys.write_text(KEYS)
+    name = setting.lower() + ".json"
+    set_in_server(root, setting, f'"{name}"')
+    path = root / "ports/unix" / name
+    path.write_text(keys)
     monkeypatch.setattr(deploy, "ROOT", root)
-    return keys
+    return path
 
 
-def set_oscore(root, value):
-    """Writes another value for OSCORE into the sensor server."""
+def set_in_server(root, setting, value):
+    """Writes another value for OSCORE or COAPS into the sensor server."""
     path = root / "ports/sensor_server.py"
-    text, count = re.subn("^OSCORE = [^#\n]*", f"OSCORE = {value}  ", path.read_text(), count=1, flags=re.MULTILINE)
+    pattern = f"^{setting} = [^#\n]*"
+    text, count = re.subn(pattern, f"{setting} = {value}  ", path.read_text(), count=1, flags=re.MULTILINE)
     assert count == 1
     path.write_text(text)
 
@@ -254,13 +269,13 @@ def test_deploy_when_keys_are_wrong_then_the_line_is_said_and_no_key(secured, bo
 
 @pytest.mark.parametrize("value", ["'keys'", "'../oscore.json'", "5", "open('x')"])
 def test_deploy_when_oscore_names_no_file_of_keys_then_said(secured, value, capsys):
-    set_oscore(deploy.ROOT, value)
+    set_in_server(deploy.ROOT, "OSCORE", value)
     sentence = refused(capsys, "/dev/null", "--platform", "unix", "--new-keys")
     assert sentence.startswith("OSCORE in ports/sensor_server.py is None or the name of a file of keys")
 
 
 def test_deploy_when_oscore_is_off_then_new_keys_are_refused_and_a_file_of_keys_stays_here(secured, capsys):
-    set_oscore(deploy.ROOT, "None")
+    set_in_server(deploy.ROOT, "OSCORE", "None")
     assert refused(capsys, "/dev/null", "--platform", "unix", "--new-keys").startswith("NEW_KEYS is for OSCORE: set")
     built = deploy.build(about(), device.MpyCross(), "unix", [])
     assert {file.name for file in built} == {"main.py", "board.mpy", "sensor_server.mpy", "coap.mpy"}
@@ -272,7 +287,80 @@ def test_deploy_when_a_module_has_the_name_of_the_keys_then_it_stays(secured, bo
     assert (folder / "oscore.py").read_text() == "mine = 1\n"
 
 
-@pytest.mark.parametrize("name", ["oscore.json", "oscore.seq0", "oscore.seq1"])
+def by_libcoap(coap_port, *words, path="led"):
+    """What libcoap's client prints, with the key."""
+    command = [program("coap-client-openssl"), "-u", "phone", "-k", SECRET, "-B", "5", *words]
+    done = subprocess.run([*command, f"coaps://127.0.0.1:{coap_port}/{path}"], capture_output=True, text=True)
+    return (done.stdout + done.stderr).strip()
+
+
+def test_deploy_when_coaps_is_set_then_keys_and_module_go_and_who_has_a_key_is_answered(
+    coaps, board, folder, coap_port, capsys
+):
+    code, lines = run(capsys, board, "--platform", "unix")
+    assert code == 0, lines
+    uri = f"coaps://127.0.0.1:{coap_port}/"
+    assert lines[-2].startswith(f"serving {uri} on this computer")
+    assert lines[-1] == f"try: coap-client-openssl -u IDENTITY -k KEY {uri}.well-known/core"
+    assert files(folder) == COAPS_DEPLOYED
+    assert (folder / "coaps.json").read_text() == COAPS_KEYS
+    assert by_libcoap(coap_port, "-m", "put", "-e", "on") == "" and by_libcoap(coap_port) == "on"
+    assert not serves(coap_port, most_s=1)
+    code, lines = run(capsys, board, "--platform", "unix")
+    assert code == 0 and not [line for line in lines if line.startswith("  copied")]
+
+
+def test_deploy_when_keys_of_coaps_are_missing_here_then_those_of_the_board_count(coaps, board, folder, capsys):
+    coaps.unlink()
+    sentence = refused(capsys, board, "--platform", "unix")
+    assert sentence.endswith("coaps.json is missing: fill in coaps_example.json, copy it as that")
+    assert files(folder) == COAPS_DEPLOYED - {"coaps.json"}
+    (folder / "coaps.json").write_text(COAPS_KEYS)
+    assert run(capsys, board, "--platform", "unix")[0] == 0
+    assert (folder / "coaps.json").read_text() == COAPS_KEYS
+
+
+def test_deploy_when_a_key_of_coaps_is_wrong_then_whose_is_said_and_no_key(coaps, board, capsys):
+    coaps.write_text(COAPS_KEYS.replace(SECRET, SECRET[:15]))
+    code, lines = run(capsys, board, "--platform", "unix")
+    assert code == 1 and 'coaps.json: the key of "phone" has 16 to 48 characters, not 15' in lines[-1]
+    assert SECRET[:15] not in "".join(lines)
+
+
+def test_deploy_when_the_firmware_has_no_shared_keys_then_said_and_the_board_goes_on(
+    coaps, board, folder, coap_port, capsys, monkeypatch
+):
+    with monkeypatch.context() as before:
+        before.setattr(deploy, "ROOT", ROOT)
+        assert run(capsys, board, "--platform", "unix")[0] == 0
+    monkeypatch.setattr(deploy, "HAS_PSK", "print(False)")
+    sentence = refused(capsys, board, "--platform", "unix")
+    assert re.match(r"COAPS is set, and the firmware \d.\d+.\d+ has no DTLS with pre-shared keys: flash", sentence)
+    assert files(folder) == DEPLOYED and serves(coap_port)
+
+
+@pytest.mark.parametrize("tls", ["", "PROTOCOL_DTLS_SERVER = 3\nSSLContext = str\n"])
+def test_firmware_when_it_is_older_then_it_has_no_shared_keys(board, folder, tls):
+    """before DTLS, and with DTLS by certificates only"""
+    with device.Device(board) as opened:
+        assert opened.exec(deploy.HAS_PSK).strip() == "True"
+        (folder / "old_tls.py").write_text(tls)
+        script = "import sys, old_tls\nsys.modules['tls'] = old_tls\n" + deploy.HAS_PSK
+        assert opened.exec(script).strip() == "False"
+
+
+def test_deploy_when_oscore_and_coaps_are_set_then_said_and_the_port_stays_closed(coaps, capsys):
+    set_in_server(deploy.ROOT, "OSCORE", '"oscore.json"')
+    sentence = refused(capsys, "/dev/null", "--platform", "unix")
+    assert sentence == "OSCORE and COAPS are both set in ports/sensor_server.py: set one of them to None"
+
+
+def test_deploy_when_coaps_is_set_then_new_keys_are_refused(coaps, capsys):
+    """They are the sequence numbers of OSCORE; DTLS has none to keep."""
+    assert refused(capsys, "/dev/null", "--platform", "unix", "--new-keys").startswith("NEW_KEYS is for OSCORE: set")
+
+
+@pytest.mark.parametrize("name", ["oscore.json", "oscore.seq0", "oscore.seq1", "coaps.json"])
 def test_git_ignores_keys_and_numbers(name):
     for folder_name in ("ports/esp32", "ports/rp2", "ports/unix", "."):
         command = ["git", "check-ignore", "-q", f"{folder_name}/{name}"]
