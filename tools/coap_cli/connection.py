@@ -15,6 +15,7 @@ from .trace import Trace, host_text
 GROUPS = {False: "224.0.1.187", True: "[ff02::fd]"}  # All CoAP Nodes (RFC 7252 section 12.8); whether of IPv6
 BODY_LEN = 1 << 26  # of a response that is assembled in memory
 ANSWERS = 4096  # taken from a group
+COAPS_CLIENT = "coap-client-openssl -u IDENTITY -k KEY"  # apt-get install libcoap3-bin
 # linux/in.h, linux/in6.h: have ICMP errors told to a socket that is not connected; Python knows no names for them
 RECVERR = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
 
@@ -145,7 +146,7 @@ def whole_uri(text):
     uri = text if "://" in text else "coap://" + text
     scheme = uri.partition("://")[0].lower()
     if scheme == "coaps":
-        raise Failure(WRONG_USE, "coaps needs DTLS, which this command does not have; write coap://")
+        raise Failure(WRONG_USE, f"coaps needs DTLS, which Python does not have; libcoap has it: {COAPS_CLIENT} {uri}")
     if scheme != "coap":
         raise Failure(WRONG_USE, f"write coap://host[:port]/path?query, not {text}")
     try:
