@@ -10,7 +10,8 @@
 Measured for each file of lib/: the bytes of its source and of its .mpy, the heap that importing the .mpy
 keeps, on 64-bit MicroPython and on 32-bit MicroPython (WebAssembly, where objects are as big as on a
 board), and the smallest heap in which the import works on 64 bits. The other files import coap; their
-heap is what they keep in addition to it. Then what serving takes, what the things of a program take, and the budgets.
+heap is what they keep in addition to it. Then what serving takes, a session of coaps, and the things of a program,
+and the budgets.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import tempfile
 from pathlib import Path
 
 import budgets
+import size_dtls
 import size_functions
 import size_serve
 from size_heap import (
@@ -219,6 +221,7 @@ def measure(is_strict):
         print_modules(names, folder, has_32_bits=not missing)
         serving = serving_figures(folder, has_32_bits=not missing)
         print_serving(serving, has_32_bits=not missing)
+        size_dtls.print_each(*[or_reason(size_dtls.kept_by_each, folder, is_whole) for is_whole in (True, False)])
         if missing:
             print(missing)
             return 1 if os.environ.get("CI") == "true" else 0

@@ -214,6 +214,17 @@ def test_coaps_when_there_is_no_dtls_then_that_is_said(monkeypatch, capsys):
     assert "coaps is not measured" in (said := capsys.readouterr().err) and "no DTLS" in said
 
 
+def test_coaps_when_measured_then_the_handshake_has_its_flights_and_each_datagram_grows_alike(monkeypatch, capsys):
+    """RFC 6347 section 4.2.4: six flights; 13 bytes of header, 8 of nonce and 16 of tag for AES-GCM (RFC 5288)."""
+    monkeypatch.setattr(bench_coaps, "COUNT", 20)
+    found = bench_coaps.measure_all()
+    figures = found["coaps protected"]
+    assert (figures["handshake_datagrams"], figures["request_bytes"], figures["response_bytes"]) == (6, 37, 37)
+    assert 400 < figures["handshake_bytes"] < 800
+    bench_coaps.print_table(found)
+    assert f"the handshake: 6 datagrams, {figures['handshake_bytes']} bytes" in capsys.readouterr().out
+
+
 def test_against_when_a_revision_is_measured_then_each_row_has_its_figures(library, monkeypatch):
     """--against, with the compiled library of now in the place of that of git."""
     program("coap-server-notls")

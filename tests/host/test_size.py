@@ -12,6 +12,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 import budgets  # noqa: E402
 import size  # noqa: E402
+import size_dtls  # noqa: E402
 import size_functions  # noqa: E402
 import size_heap  # noqa: E402
 import size_serve  # noqa: E402
@@ -123,6 +124,25 @@ def test_serving_when_the_heap_is_large_then_it_serves_and_when_tiny_then_not(tm
     size_serve.compile_port(tmp_path)
     assert size_serve.serves(tmp_path, 512)
     assert not size_serve.serves(tmp_path, 24)
+
+
+def test_session_when_measured_then_both_heaps_are_in_it_and_a_handshake_is_as_dear(tmp_path):
+    """coap_dtls says 24 KB for each; MicroPython's own heap holds little of that on unix."""
+    program("micropython")
+    size.compile_library(tmp_path)
+    session, handshake = (size_dtls.kept_by_each(tmp_path, is_whole) for is_whole in (True, False))
+    for heap_len, libc_len in (session, handshake):
+        assert 500 < heap_len < 4000 and 20 * 1024 < libc_len < 32 * 1024
+
+
+def test_session_when_there_is_no_dtls_then_the_line_says_why(tmp_path, capsys):
+    program("micropython")
+    size.compile_library(tmp_path)
+    (tmp_path / "coap_dtls.py").write_text("def Transport(**_):\n    raise ValueError('no')\n")
+    (tmp_path / "coap_dtls.mpy").unlink()
+    size_dtls.print_each(size.or_reason(size_dtls.kept_by_each, tmp_path, True), (1200.0, 24576.0))
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].endswith("64 bits: ValueError: no") and said[1].endswith("1200 bytes of heap, 24.0 KB of the libc's")
 
 
 def test_verdict_when_over_short_within_or_unasked_then_it_says_so():
