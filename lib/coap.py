@@ -1372,14 +1372,6 @@ def _is_unwanted(p, code):
     return _unwanted(p) >> (code >> 5) - 1 & 1 != 0
 
 
-def _has_answered(record, peer):
-    """Whether a response of `peer` to the group's request `record` is there."""
-    for response in record.responses:
-        if response.remote == peer:
-            return True
-    return False
-
-
 def _host(peer):
     """The address in `peer` without the port: of a tuple, or of a sockaddr of the unix port."""
     if isinstance(peer, tuple):
@@ -1537,13 +1529,6 @@ class _Links:
 _REPLY_LEN = const(32)  # a reply up to this length is kept in its slot
 
 
-def _new_reply():
-    """An empty bytearray with the capacity of a short reply."""
-    reply = bytearray(_REPLY_LEN)
-    reply[:] = b""
-    return reply
-
-
 class _Duplicates:
     """The messages received lately, so that none is executed twice (RFC 7252 section 4.5).
 
@@ -1559,7 +1544,9 @@ class _Duplicates:
         self.peers = [None] * slots
         self.hosts = [None] * slots
         self.until_ms = [0] * slots
-        self.replies = [_new_reply() for _ in range(slots)]  # to a CON; empty: none
+        self.replies = [None] * slots  # bytearrays, to a CON; empty: none
+        for slot in range(slots):
+            self.free(slot)
 
     def find(self, p, now_ms):
         """The slot of the message `p`, or -1; what is safe to repeat is not searched for among those that are kept."""
@@ -1569,12 +1556,8 @@ class _Duplicates:
             return slot
         if p[_CODE] == GET or p[_CODE] == FETCH and not p[_SEEN] & 1 << _OSCORE or mid not in self.mids:
             return -1  # the code of what OSCORE protects is not known yet
-        return self.find_kept(p, now_ms)
-
-    def find_kept(self, p, now_ms):
-        """The slot of the message `p` among those that are kept, or -1."""
         for slot in range(self.recent, len(self.mids)):
-            if self.mids[slot] == p[_MID] and self.peers[slot] == p[_REMOTE]:
+            if self.mids[slot] == mid and self.peers[slot] == p[_REMOTE]:
                 if ticks_diff(self.until_ms[slot], now_ms) > 0:
                     return slot
         return -1
@@ -1584,9 +1567,7 @@ class _Duplicates:
         return slot >= self.recent or len(self.replies[slot]) > 0
 
     def note(self, p, slot, until_ms):
-        """Fill a slot, the one of `recent` if -1 is given; its reply is empty. Returns it."""
-        if slot < 0:
-            slot = p[_MID] % self.recent
+        """Fill a slot; its reply is empty. Returns it."""
         self.mids[slot] = p[_MID]
         self.peers[slot] = p[_REMOTE]
         self.until_ms[slot] = until_ms
@@ -1629,8 +1610,8 @@ class _Duplicates:
         """Empty a slot, without the memory of a long reply."""
         self.mids[slot] = -1
         self.peers[slot] = self.hosts[slot] = None
-        if len(self.replies[slot]) > _REPLY_LEN:
-            self.replies[slot] = _new_reply()
+        if self.replies[slot] is None or len(self.replies[slot]) > _REPLY_LEN:
+            self.replies[slot] = bytearray(_REPLY_LEN)
         self.replies[slot][:] = b""
 
     def remember(self, slot, reply):
@@ -1640,16 +1621,16 @@ class _Duplicates:
         elif slot >= self.recent:
             self.replies[slot] = bytearray(reply)
 
-    def sweep(self, now_ms, soonest_ms):
-        """Forget what is too old; returns the ms until the next will be, at most `soonest_ms`."""
+    def sweep(self, now_ms, wait_ms):
+        """Forget what is too old; returns the ms until the next will be, at most `wait_ms`."""
         for slot in range(len(self.mids)):
             if self.mids[slot] >= 0:
                 left_ms = ticks_diff(self.until_ms[slot], now_ms)
                 if left_ms <= 0:
                     self.free(slot)
                 else:
-                    soonest_ms = min(soonest_ms, left_ms)
-        return soonest_ms
+                    wait_ms = min(wait_ms, left_ms)
+        return wait_ms
 
 
 # ---- protocol engine ----
@@ -1922,10 +1903,12 @@ class Engine:
         extensions.insert(at, extension)
         self._critical &= ~extension.understood
         for name in ("unwrap", "request", "response", "outgoing", "wrap", "incoming", "reset", "tick", "next_ms"):
-            hooks = [getattr(each, name) for each in extensions if hasattr(each, name)]
+            hooks = self.hooks[name] = []
+            for each in extensions:
+                if hasattr(each, name):
+                    hooks.append(getattr(each, name))
             if name in ("response", "outgoing", "wrap"):
                 hooks.reverse()
-            self.hooks[name] = hooks
 
     def wake(self, at_ms):
         """Have the extensions' `tick` called at `at_ms`, or before."""
@@ -2029,16 +2012,13 @@ class Engine:
         if len(data) > self.datagram_len:
             return self._receive_too_large(p, data)
         if _index(p, data) >= 0:
-            return self._reset(data)
+            if len(data) < 4 or data[0] >> 4 != 4:
+                return None
+            p[_MID] = data[2] << 8 | data[3]
+            return self.empty(RST, p[_MID])  # it claims to be a CON
         if p[_MTYPE] > NON or not 0 < p[_CODE] < 32:
             return self._receive_other(p)
         return self._serve(_ANSWER)
-
-    def _reset(self, data):
-        """The Reset for a datagram that is no CoAP message, if it claims to be a CON; or None."""
-        if len(data) < 4 or data[0] >> 4 != 4:
-            return None
-        return self.empty(RST, data[2] << 8 | data[3])
 
     def _receive_too_large(self, p, data):
         """Answer a datagram longer than datagram_len, of which only header and token are looked at."""
@@ -2088,8 +2068,16 @@ class Engine:
         if resource is not None and resource.state:
             refused &= ~_CONDITIONAL
         if refused:
-            is_proxied = refused == _LARGE_CRITICAL and not self._has_unknown(p)
-            return PROXYING_NOT_SUPPORTED if is_proxied else BAD_OPTION
+            if refused != _LARGE_CRITICAL:
+                return BAD_OPTION
+            at = p[_START]
+            p[_NUMBER] = 0
+            while at < p[_END]:
+                _step(p, at)
+                at = p[_STOP]
+                if p[_NUMBER] > _MAX_KNOWN and p[_NUMBER] & 1 and p[_NUMBER] | 4 != 39:
+                    return BAD_OPTION  # neither Proxy-Uri nor Proxy-Scheme
+            return PROXYING_NOT_SUPPORTED
         if not self.resources:
             return 0
         if resource is None:
@@ -2107,22 +2095,10 @@ class Engine:
                 return UNSUPPORTED_CONTENT_FORMAT
         return 0
 
-    def _has_unknown(self, p):
-        """Whether a critical option above 28 is another than Proxy-Uri and Proxy-Scheme."""
-        at = p[_START]
-        p[_NUMBER] = 0
-        while at < p[_END]:
-            _step(p, at)
-            at = p[_STOP]
-            if p[_NUMBER] > _MAX_KNOWN and p[_NUMBER] & 1 and p[_NUMBER] | 4 != 39:
-                return True
-        return False
-
-    def _until(self, lifetime_ms):
-        """The time `lifetime_ms` from now, when something is to be forgotten."""
-        until_ms = ticks_add(self.now_ms, lifetime_ms)
-        if self._wake_ms is None or ticks_diff(until_ms, self._wake_ms) < 0:
-            self._wake_ms = until_ms
+    def _until(self, wait_ms):
+        """The time `wait_ms` from now, when something is to be forgotten."""
+        until_ms = ticks_add(self.now_ms, wait_ms)
+        self.wake(until_ms)
         return until_ms
 
     # -- answering
@@ -2165,64 +2141,55 @@ class Engine:
     def _call_if_expected(self, request, response):
         """The handler of a request with If-Match or If-None-Match."""
         p = request.packet
+        opt = request.opt
         resource = self._route(p)
-        if not self._is_as_expected(resource):
+        etag = resource.state(request)
+        if etag is None:
+            is_met = not opt.if_match
+        else:
+            is_met = not opt.if_none_match and (not opt.if_match or b"" in opt.if_match or etag in opt.if_match)
+        if not is_met:
             return PRECONDITION_FAILED
         return (resource.handlers[p[_CODE]] or resource.handlers[0])(request, response)
 
     def _settle(self, p, resource, result):
         """Fill the response by what a handler returned or raised; returns LATER, NO_RESPONSE or None."""
+        response = self._response
+        r = response.packet
         try:
             if isinstance(result, BaseException):
                 raise result
             if result is LATER or result is NO_RESPONSE:
                 return result
             if result is not None:
-                self._take(result)
-            code = self._response.packet[_CODE]
+                if isinstance(result, tuple):
+                    response.code, result = result
+                if isinstance(result, int):
+                    response.code = result
+                elif self.sends_blocks and hasattr(result, "readinto_at"):
+                    r[_PAYLOAD] = result
+                else:
+                    response.payload = result
+            code = r[_CODE]
             if not 64 <= code < 192:
                 raise ValueError("a response's code is 2.00 to 5.31, not %d" % code)
-            if code == CONTENT and (resource.state or p[_SEEN] & 1 << _ETAG):
-                self._validate(resource)
+            if code == CONTENT and (resource.state or p[_SEEN] & 1 << _ETAG):  # RFC 7252 section 5.10.6
+                opt = response.opt
+                if resource.state and opt.etag is None:
+                    opt.etag = resource.state(self._request)
+                if opt.etag is not None and opt.etag in self._request.opt.etags:
+                    r[_CODE] = VALID
+                    r[_PAYLOAD] = b""
+                    opt.content_format = None
         except FormatError:
-            _prepare(self._response.packet, p, BAD_OPTION)
+            _prepare(r, p, BAD_OPTION)
         except Exception as error:
             if self.log:
                 self.log("handler of %s" % resource.path, error)
-            _prepare(self._response.packet, p, INTERNAL_SERVER_ERROR)
+            _prepare(r, p, INTERNAL_SERVER_ERROR)
         finally:
             self._is_in_handler = False
         return None
-
-    def _is_as_expected(self, resource):
-        """Whether If-Match and If-None-Match hold (RFC 7252 section 5.10.8)."""
-        opt = self._request.opt
-        etag = resource.state(self._request)
-        if etag is None:
-            return not opt.if_match
-        return not opt.if_none_match and (not opt.if_match or b"" in opt.if_match or etag in opt.if_match)
-
-    def _validate(self, resource):
-        """Give a 2.05 its ETag; it becomes a 2.03 if the client has that already (RFC 7252 section 5.10.6)."""
-        opt = self._response.opt
-        if resource.state and opt.etag is None:
-            opt.etag = resource.state(self._request)
-        if opt.etag is not None and opt.etag in self._request.opt.etags:
-            self._response.code = VALID
-            self._response.payload = b""
-            opt.content_format = None
-
-    def _take(self, result):
-        """Put what a handler returned into the response."""
-        response = self._response
-        if isinstance(result, tuple):
-            response.code, result = result
-        if isinstance(result, int):
-            response.code = result
-        elif self.sends_blocks and hasattr(result, "readinto_at"):
-            response.packet[_PAYLOAD] = result
-        else:
-            response.payload = result
 
     def _note_too_large(self, p):
         """Make an error of a response that does not fit into a datagram."""
@@ -2288,13 +2255,17 @@ class Engine:
 
     def _accept(self, record, p):
         """Deliver the response `p` to `record`; returns False if it is to be rejected."""
-        is_group = record.remote != p[_REMOTE]
         if p[_SEEN] & self._critical:
-            if not is_group:
+            if record.remote == p[_REMOTE]:
                 self.end(record, Rejected)
             return False
-        if not is_group or len(record.responses) < self._limits[3] and not _has_answered(record, p[_REMOTE]):
-            self._deliver(record, p, None)
+        if record.remote != p[_REMOTE]:  # but a group
+            if len(record.responses) >= self._limits[3]:
+                return True
+            for response in record.responses:
+                if response.remote == p[_REMOTE]:
+                    return True
+        self._deliver(record, p, None)
         return True
 
     def _receive_empty(self, p):
@@ -2556,29 +2527,29 @@ class Engine:
 
     def next_ms(self, now_ms):
         """Milliseconds until `due` has something to do, None if nothing is to come; next_event_reason says what."""
-        self.next_event_reason = "send"
         if self._queue and self._startable(now_ms) is not None:
+            self.next_event_reason = "send"
             return 0
-        soonest_ms = None
+        reason = None
+        soonest_ms = 1 << 29  # longer than ticks can tell
         for _, _, at_ms in self._answers:
             left_ms = 0 if at_ms is None else ticks_diff(at_ms, now_ms)
-            if soonest_ms is None or left_ms < soonest_ms:
+            if left_ms < soonest_ms:
                 soonest_ms = left_ms
+                reason = "send"
         if self._wake_ms is not None:
             left_ms = ticks_diff(self._wake_ms, now_ms)
-            if soonest_ms is None or left_ms < soonest_ms:
+            if left_ms < soonest_ms:
                 soonest_ms = left_ms
-                self.next_event_reason = "housekeeping"
+                reason = "housekeeping"
         for record in self._open:
             if record.next_event_ms is not None:
                 left_ms = ticks_diff(record.next_event_ms, now_ms)
-                if soonest_ms is None or left_ms < soonest_ms:
+                if left_ms < soonest_ms:
                     soonest_ms = left_ms
-                    self.next_event_reason = "retransmit" if record.transmissions_left else "response timeout"
-        if soonest_ms is None:
-            self.next_event_reason = None
-            return None
-        return soonest_ms if soonest_ms > 0 else 0
+                    reason = "retransmit" if record.transmissions_left else "response timeout"
+        self.next_event_reason = reason
+        return max(0, soonest_ms) if reason else None
 
 
 # ---- I/O ----
