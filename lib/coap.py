@@ -59,7 +59,7 @@ except ImportError:  # CPython: the same 30 bit milliseconds as on a board, so t
 
 
 VERSION = "0.1.0"
-_ON_CPYTHON = sys.implementation.name == "cpython"
+_ON_CPYTHON = not hasattr(time, "sleep_ms")
 
 # Message types (RFC 7252 section 3)
 CON = const(0)
@@ -1858,8 +1858,7 @@ class Engine:
         self._critical = _CRITICAL  # critical options that no extension understands
         self._is_in_handler = self._is_unwrapped = False  # the request in hand was unwrapped: never handled twice
         self._slot = -1  # of the request in hand in the table of duplicates
-        self._routes = {}  # routing key -> the latest Resource with it
-        self._prefixes = []  # Resources whose last segment varies
+        self._routes = {}  # routing key -> the latest Resource with it; None: those whose last segment varies
         self._limits = transmissions, queued, pending, group_responses
         self._open = []  # TransmissionRecords sent and not ended
         self._queue = []  # ... not sent yet
@@ -1950,34 +1949,32 @@ class Engine:
         resource.is_observable = attributes.get("obs", False)
         resource.is_secure = secure
         self.resources.append(resource)
-        if is_prefix:
-            self._prefixes.append(resource)
-        else:
-            key = _path_key(p)
-            resource.next = self._routes.get(key)
-            self._routes[key] = resource
+        key = None if is_prefix else _path_key(p)
+        resource.next = self._routes.get(key)
+        self._routes[key] = resource
         if not _ON_CPYTHON:
             gc.collect()  # else the garbage of many registrations leaves holes too small for a datagram
         return resource
 
     def _route(self, p):
         """The resource that the Uri-Path of `p` names, or None."""
+        start = p[_PATH]
         resource = self._routes.get(_path_key(p))
-        while resource is not None and resource.path and not p[_DATA].startswith(resource.path, p[_PATH]):
+        while resource is not None and resource.path and not p[_DATA].startswith(resource.path, start):
             resource = resource.next
-        return self._route_prefix(p, p[_PATH]) if resource is None and self._prefixes else resource
-
-    def _route_prefix(self, p, start):
-        """The resource whose last segment varies and whose others are those of `p`, or None."""
-        for resource in self._prefixes if start else ():
+        if resource is not None or not start:
+            return resource
+        resource = self._routes.get(None)
+        while resource is not None:
             at = start + len(resource.path)
             if not resource.path:
                 if p[_FIRST_LEN] == p[_PATH_END] - start:
-                    return resource
+                    break
             elif p[_FIRST_LEN] == resource.first_len and p[_DATA].startswith(resource.path, start):
                 if at < p[_PATH_END] and _step(p, at) and p[_STOP] == p[_PATH_END]:
-                    return resource
-        return None
+                    break
+            resource = resource.next
+        return resource
 
     def _discover(self, request, response):
         """Handler of /.well-known/core (RFC 6690): the links that pass all filters.
@@ -2565,16 +2562,11 @@ _SEND_ERRORS = (OSError, TypeError, ValueError)  # the latter two for an address
 _HELD = const(8)  # records that wait for process() while request() blocks
 
 
-def _random(n):
-    """`n` bytes from the port's source of randomness."""
-    return os.urandom(n)
-
-
-def _sleep_ms(ms):
+def _sleep_ms(wait_ms):
     if _ON_CPYTHON:
-        time.sleep(ms / 1000)
+        time.sleep(wait_ms / 1000)
     else:
-        time.sleep_ms(ms)
+        time.sleep_ms(wait_ms)
 
 
 def _read(sock, room_len):
@@ -2616,8 +2608,8 @@ class Endpoint(Engine):
     Raises OSError if the port is taken.
     """
 
-    def __init__(self, port=None, host="0.0.0.0", family=None, sock=None, random=_random, **tables):
-        super().__init__(random, **tables)
+    def __init__(self, port=None, host="0.0.0.0", family=None, sock=None, random=None, **tables):
+        super().__init__(random or os.urandom, **tables)
         self._names = {}  # "host:port" -> address, as resolved
         self._held = []
         self._left = 0  # datagrams that process() may still handle
@@ -2625,7 +2617,7 @@ class Endpoint(Engine):
         self._asked = []  # transports that cannot be polled
         self._polled = []
         self._poller = None if _ON_CPYTHON or not select else select.poll()
-        self._ready = self._poller.ipoll if self._poller else self._select
+        self._ready = self._select if _ON_CPYTHON else self._poller and self._poller.ipoll
         self._groups = {}  # socket registered as receiving for a group -> what join() was given
         self._port = port
         self._bound_to = self._reopened_ms = None
@@ -2641,7 +2633,7 @@ class Endpoint(Engine):
         else:
             if port is not None:
                 self._bound_to = self._look_up(host, port)
-            sock = self._open_socket()
+            sock = self._open_socket(self._bound_to)
         self.socket = sock
         if getattr(sock, "is_secure", False):
             self.is_secure = True
@@ -2650,14 +2642,17 @@ class Endpoint(Engine):
         if hasattr(sock, "attach"):
             sock.attach(self)
 
-    def _open_socket(self):
+    def _open_socket(self, address, member=()):
+        """A socket bound to `address`, if that is not None; `member` is what setsockopt takes to join a group."""
         sock = socket.socket(self._family, socket.SOCK_DGRAM)
         sock.setblocking(False)
         try:
-            if self._groups:  # their sockets are bound to the port, too
+            if member or self._groups:  # all of them are bound to the port
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if self._bound_to is not None:
-                sock.bind(self._bound_to)
+            if member:
+                sock.setsockopt(*member)
+            if address is not None:
+                sock.bind(address)
         except OSError:
             sock.close()
             raise
@@ -2682,10 +2677,13 @@ class Endpoint(Engine):
     def _look_up(self, host, port):
         """The address of `host` in the form that this port's sockets take; raises OSError."""
         entries = socket.getaddrinfo(host, port)  # with more arguments a Pico W prints a warning
-        fitting = [entry[-1] for entry in entries if entry[0] == self._family]
-        if not fitting and _ON_CPYTHON:
+        address = None if _ON_CPYTHON else entries[0][-1]  # a Pico W calls all of them AF_INET
+        for entry in entries:
+            if entry[0] == self._family:
+                address = entry[-1]
+                break
+        if address is None:
             raise OSError(host + " has no address of the socket's family")
-        address = fitting[0] if fitting else entries[0][-1]  # a Pico W calls all of them AF_INET
         return bytes(address) if isinstance(address, bytearray) else address  # the unix port's cannot be hashed
 
     def register_socket(self, sock, is_group=False):
@@ -2803,9 +2801,11 @@ class Endpoint(Engine):
                 break
         return min(wait_ms, _ASK_MS) if self._left == left else 0
 
-    def _select(self, wait_ms):
-        """On CPython what ipoll is on MicroPython: tuples that begin with a socket that can be read."""
-        return [(sock,) for sock in select.select(self._polled, (), (), wait_ms / 1000)[0]]
+    if _ON_CPYTHON:
+
+        def _select(self, wait_ms):
+            """What ipoll is on MicroPython: tuples that begin with a socket that can be read."""
+            return [(sock,) for sock in select.select(self._polled, (), (), wait_ms / 1000)[0]]
 
     def _receive_from(self, sock):
         """Read one datagram, if there is one, handle it and answer."""
@@ -2877,18 +2877,10 @@ class Endpoint(Engine):
         for sock in list(self._groups):
             if self._groups[sock] == (group, interface):
                 self._forget(sock)
-        sock = socket.socket(self._family, socket.SOCK_DGRAM)
-        sock.setblocking(False)
-        try:
-            for each in (self.socket, sock):  # both are bound to the port
-                each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.setsockopt(level, option, member)
-            if sys.platform == "linux":  # else both sockets receive what is sent to the group
-                self.socket.setsockopt(level, _MULTICAST_ALL_IPV6 if level else _MULTICAST_ALL, 0)
-            sock.bind(address)
-        except OSError:
-            sock.close()
-            raise
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform == "linux":  # else both sockets receive what is sent to the group
+            self.socket.setsockopt(level, _MULTICAST_ALL_IPV6 if level else _MULTICAST_ALL, 0)
+        sock = self._open_socket(address, (level, option, member))
         self.register_socket(sock, True)
         self._groups[sock] = (group, interface)
 
@@ -2902,7 +2894,7 @@ class Endpoint(Engine):
             self._forget(self.socket)
         self.socket = None
         try:
-            self.socket = self._open_socket()
+            self.socket = self._open_socket(self._bound_to)
         except OSError as error:
             if self.log:
                 self.log("socket not opened", error)
