@@ -1008,11 +1008,12 @@ class Message:
         It has the code and all options but Observe (RFC 7641 section 2), those that are NoCacheKey, and the numbers
         in `ignore_options`; of a FETCH the payload, too (RFC 8132 section 2).
         """
-        key = [self.code, bytes(self.payload) if self.code == FETCH else b""]
+        code = self.code
+        key = code, bytes(self.payload) if code == FETCH else b""
         for pair in _raw_options(self.packet):
             if pair[0] & 0x1E != 0x1C and pair[0] != _OBSERVE and pair[0] not in ignore_options:
-                key.append(pair)
-        return tuple(key)
+                key += (pair,)
+        return key
 
     def __eq__(self, other):
         """Whether both have the same code, type, message ID, token, options and payload."""
@@ -1416,32 +1417,28 @@ class Resource:
 
     def on(self, method):
         """A decorator that sets the handler of `method`."""
+        return lambda handler: self(handler, method)
 
-        def set_handler(handler):
-            self.handlers[method] = handler
-            return handler
-
-        return set_handler
-
-    def __call__(self, handler):
+    def __call__(self, handler, method=0):
         """Set the handler of all methods without one of their own; returns it."""
-        return self.on(0)(handler)
+        self.handlers[method] = handler
+        return handler
 
     def get(self, handler):
         """Set the handler of GET; returns it."""
-        return self.on(GET)(handler)
+        return self(handler, GET)
 
     def put(self, handler):
         """Set the handler of PUT; returns it."""
-        return self.on(PUT)(handler)
+        return self(handler, PUT)
 
     def post(self, handler):
         """Set the handler of POST; returns it."""
-        return self.on(POST)(handler)
+        return self(handler, POST)
 
     def delete(self, handler):
         """Set the handler of DELETE; returns it."""
-        return self.on(DELETE)(handler)
+        return self(handler, DELETE)
 
     def etag(self, state):
         """Set `state(request)`, which returns the ETag, 1 to 8 bytes, or None if there is nothing now; returns it."""
@@ -1588,7 +1585,10 @@ class _Duplicates:
                 free = slot
             elif self.hosts[slot] == host:
                 mine += 1
-                if (oldest < 0 or left_ms < oldest_ms) and not self.is_promised(slot, promised):
+                is_promised = False
+                for entry in promised:
+                    is_promised = is_promised or entry[2] == self.mids[slot] and entry[0] == self.peers[slot]
+                if (oldest < 0 or left_ms < oldest_ms) and not is_promised:
                     oldest = slot
                     oldest_ms = left_ms
         if free < 0 or mine >= self.kept_per_host:
@@ -1599,12 +1599,6 @@ class _Duplicates:
             self.note(p, free, until_ms)
         return free
 
-    def is_promised(self, slot, promised):
-        """Whether the response to the message in `slot` is to follow."""
-        for entry in promised:
-            if entry[2] == self.mids[slot] and entry[0] == self.peers[slot]:
-                return True
-        return False
 
     def free(self, slot):
         """Empty a slot, without the memory of a long reply."""
@@ -1830,7 +1824,6 @@ class Engine:
     def __init__(
         self,
         random,
-        *,
         tuning=None,
         transmissions=4,
         queued=8,
