@@ -1818,7 +1818,7 @@ class Engine:
 
     # Not in an instance's dict until they are set: its 48 attributes lie loosely in 59 places, and MicroPython looks
     # through what lies close together for each method that it does not find there
-    log = on_end = None
+    on_end = None
     is_secure = False  # whether the transport protects all that comes and goes
 
     def __init__(
@@ -1840,7 +1840,7 @@ class Engine:
         self.random = random
         self.tuning = tuning or Tuning()
         self.datagram_len = datagram_len
-        self.next_event_reason = None
+        self.log = self.next_event_reason = None
         self.received = None  # the ReceptionRecord of the latest receive, if it is for the application
         self.peer = None  # where the datagram that due() returned goes
         self.now_ms = 0  # the time of the latest receive or due
