@@ -528,6 +528,7 @@ def _own(p):
     p[_PAYLOAD] = _payload(p)
     p[_DATA] = bytearray(p[_DATA][p[_START] : p[_END]])
     p[_START] = 0
+    p[_END] = len(p[_DATA])
     p[_LAST] = 65536  # unknown: the first option added goes the long way
 
 
@@ -823,6 +824,8 @@ class Message:
             if not isinstance(value, str):
                 raise TypeError("a payload is bytes or str, not %r" % (value,))
             value = value.encode()
+        elif type(value) is memoryview:  # whose items may be larger than bytes
+            value = bytes(value)
         self.packet[_PAYLOAD] = value
 
     @property
@@ -1565,10 +1568,10 @@ class _Duplicates:
 
     def note(self, p, slot, until_ms):
         """Fill a slot; its reply is empty. Returns it."""
+        self.replies[slot][:] = b""
         self.mids[slot] = p[_MID]
         self.peers[slot] = p[_REMOTE]
         self.until_ms[slot] = until_ms
-        self.replies[slot][:] = b""
         return slot
 
     def keep(self, p, now_ms, until_ms, promised):
@@ -1644,7 +1647,9 @@ def _prepare(r, p, code):
 
 _FAR_MS = const(1 << 28)  # 3 days: much further apart, ticks cannot be compared
 _RETRY_S = const(60)  # Max-Age of a refusal because a table is full
-_PRESET = bytes((0, CONTENT, CREATED, CHANGED, DELETED, CONTENT, CHANGED, CHANGED))  # code by method
+_RETRY_MS = const(1000)
+# Code by method; an endpoint without resources is asked with those that are not assigned, too
+_PRESET = bytes((0, CONTENT, CREATED, CHANGED, DELETED, CONTENT)) + bytes((CHANGED,)) * 26
 
 def _label(r, p, resource):
     """Give the response packet `r` the Content-Format that Accept chose, or the resource's first, unless it has one."""
@@ -1670,6 +1675,7 @@ def _serving(engine):
     that stays: MicroPython reads locals several times as fast as attributes, and would allocate a frame of this size
     in each call of a function.
     """
+    begin = engine._begin
     request = engine._request
     response = engine._response
     p = request.packet
@@ -1683,8 +1689,8 @@ def _serving(engine):
     replies = duplicates.replies
     hooks = engine.hooks
     out = engine._out
-    reply = None
     try:
+        reply = None  # a loop must not come first here: to CPython a Ctrl-C at its end is one before the `try`
         while True:
             refusal = asked = yield reply
             reply = result = None
@@ -1716,9 +1722,9 @@ def _serving(engine):
                 # Its duplicates are to be known
                 if code == GET and not engine._is_unwrapped and asked != _RENDER:
                     slot = engine._slot = mid % recent
+                    replies[slot][:] = b""
                     mids[slot] = mid
                     peers[slot] = p[_REMOTE]
-                    replies[slot][:] = b""
                     tuning = engine.tuning
                     lifetime_ms = tuning.non_lifetime_ms if p[_MTYPE] else tuning.exchange_lifetime_ms
                     until_ms[slot] = ticks_add(engine.now_ms, lifetime_ms)
@@ -1740,7 +1746,7 @@ def _serving(engine):
                 result = engine._ask()
             if result is None:
                 if resource is None:
-                    engine.received = ReceptionRecord(engine, _view(p), p[_REMOTE], None, engine._slot)
+                    engine._hand_over(p)
                     continue
                 handler = engine._call_if_expected if seen & _CONDITIONAL else resource.handlers[code]
                 engine._is_in_handler = True
@@ -1801,11 +1807,9 @@ def _serving(engine):
                     replies[slot][:] = reply
                 else:
                     duplicates.remember(slot, reply)
-    except GeneratorExit:  # the engine is gone
-        pass
-    except BaseException:  # Ctrl-C, or no memory: the next request is served by a new generator
-        engine._begin()
-        raise
+    finally:  # Ctrl-C, or no memory, perhaps not even for a new generator: that is for the next request
+        engine._serve = begin
+        engine._is_in_handler = False
 
 
 class Engine:
@@ -1991,8 +1995,10 @@ class Engine:
         """Take the datagram `data` (bytes) that came from `peer`, to a group if `is_multicast`.
 
         Returns the datagram to send back to `peer` at once, or None; it is valid until the next call. What is for
-        the application is in `received`. Nothing that a peer can send makes it raise.
+        the application is in `received`. Nothing that a peer can send makes it raise; RuntimeError inside a handler.
         """
+        if self._is_in_handler:
+            self._refuse_handler()
         self.received = None
         self.now_ms = now_ms
         p = self._request.packet
@@ -2093,19 +2099,35 @@ class Engine:
 
     # -- answering
 
-    def _begin(self):
-        """Make ready to serve."""
+    def _begin(self, asked=None):
+        """Serve by a new generator, at first and after an exception has ended the one before."""
         serving = _serving(self)
         next(serving)
         self._serve = serving.send
+        return None if asked is None else serving.send(asked)
 
     def _ask(self):
         """Offer the request to the extensions; returns what the first that took it made of it, or None."""
-        for hook in self.hooks["request"]:
-            result = hook(self._request, self._response)
-            if result is not None:
-                return result
+        try:
+            for hook in self.hooks["request"]:
+                result = hook(self._request, self._response)
+                if result is not None:
+                    return result
+        except BaseException:
+            self._duplicates.free(self._slot)  # no handler has run: who sends it again is served
+            raise
         return None
+
+    def _refuse_handler(self):
+        raise RuntimeError("inside a handler use send, or return LATER")
+
+    def _hand_over(self, p):
+        """Give the request to the application."""
+        try:
+            self.received = ReceptionRecord(self, _view(p), p[_REMOTE], None, self._slot)
+        except BaseException:
+            self._duplicates.free(self._slot)
+            raise
 
     def _promise(self, p):
         """Note that the response is to follow; returns False if there is no room: the response is 5.03."""
@@ -2123,6 +2145,8 @@ class Engine:
 
         Returns the response without what extensions add, a Message that is used again; None if there is none now.
         """
+        if self._is_in_handler:
+            self._refuse_handler()
         p = self._request.packet
         _index(p, data)
         p[_REMOTE] = peer
@@ -2179,6 +2203,7 @@ class Engine:
             _prepare(r, p, INTERNAL_SERVER_ERROR)
         finally:
             self._is_in_handler = False
+            result = None  # CPython: an exception whose traceback holds it would live until the next collection
         return None
 
     def _note_too_large(self, p):
@@ -2492,8 +2517,17 @@ class Engine:
         return None
 
     def _wake(self, now_ms):
-        """Forget what is too old, let the extensions do what is due, and note when to do that again."""
+        """Do what is due beside sending, and note when to do that again: in a second if it raised."""
         self._wake_ms = None
+        soonest_ms = _RETRY_MS
+        try:
+            soonest_ms = self._tidy(now_ms)
+        finally:
+            if soonest_ms != _FAR_MS:
+                self.wake(ticks_add(now_ms, soonest_ms))
+
+    def _tidy(self, now_ms):
+        """Forget what is too old, let the extensions do what is due; returns the ms until the next of that."""
         soonest_ms = self._duplicates.sweep(now_ms, _FAR_MS)
         for block in range(16):
             if self._mids_free_ms[block] is not None:
@@ -2512,8 +2546,7 @@ class Engine:
                 left_ms = hook(now_ms)
                 if left_ms is not None:
                     soonest_ms = min(soonest_ms, left_ms)
-        if soonest_ms != _FAR_MS:
-            self.wake(ticks_add(now_ms, soonest_ms))
+        return soonest_ms
 
     def next_ms(self, now_ms):
         """Milliseconds until `due` has something to do, None if nothing is to come; next_event_reason says what."""
@@ -2603,6 +2636,7 @@ class Endpoint(Engine):
 
     def __init__(self, port=None, host="0.0.0.0", family=None, sock=None, random=None, **tables):
         super().__init__(random or os.urandom, **tables)
+        self.now_ms = ticks_ms()
         self._names = {}  # "host:port" -> address, as resolved
         self._held = []
         self._left = 0  # datagrams that process() may still handle
@@ -2710,7 +2744,7 @@ class Endpoint(Engine):
         Raises RuntimeError inside a handler, MemoryError if the heap has no room for a datagram in one piece.
         """
         if self._is_in_handler:
-            raise RuntimeError("inside a handler use send, or return LATER")
+            self._refuse_handler()
         if self.received is not None:
             self.acknowledge()
         if self._held:
@@ -2730,7 +2764,9 @@ class Endpoint(Engine):
             if self._left <= 0 and timeout_ms is not None or self._left == left and not wait_ms:
                 return None
             now_ms = ticks_ms()
-            if timeout_ms is not None:
+            if timeout_ms is None:
+                self._left = _BURST
+            else:
                 wait_ms = timeout_ms - ticks_diff(now_ms, begin_ms)
                 if wait_ms < 0:
                     wait_ms = 0
@@ -2938,8 +2974,9 @@ class Endpoint(Engine):
         Raises RuntimeError in a handler.
         """
         if self._is_in_handler:
-            raise RuntimeError("inside a handler use send, or return LATER")
+            self._refuse_handler()
         while not record.is_done():
+            self._left = _BURST
             self._turn(ticks_ms(), _FAR_MS)
             if self.received is not None:
                 if self.received.pertains_to is not record:

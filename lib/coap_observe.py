@@ -155,20 +155,24 @@ class Observe:
                 return observer
         return None
 
-    def _add(self, peer):
-        """A new observer in the list; None if it is full, or its host's share.
+    def _add(self, p, resource):
+        """A new observer in the list, for the request `p`; None if it is full, or its host's share.
 
         Then the one that was confirmed longest ago is asked by a CON: it may be gone, and its place is wanted.
         """
         now_ms = self.engine.now_ms
-        host = coap._host(peer)
+        host = coap._host(p[_REMOTE])
         crowd = mine = self.hosts.get(host, ())
         if len(mine) < self._limits[1]:
             crowd = self.observers
             if len(crowd) < self._limits[0]:
-                observer = [None, peer, None, 0, None, (), None, now_ms, now_ms]
+                observer = [p[_DATA], p[_REMOTE], resource, 0, None, (), None, now_ms, now_ms]
                 crowd.append(observer)
-                self.hosts[host] = [observer] + list(mine)
+                try:
+                    self.hosts[host] = [observer] + list(mine)
+                except BaseException:  # no memory: it is in both or in none
+                    crowd.pop()
+                    raise
                 return observer
         oldest = None
         for observer in crowd:
@@ -233,7 +237,7 @@ class Observe:
             if observer and value <= _DEREGISTER:
                 self._remove(observer)
             return
-        observer = observer or self._add(p[_REMOTE])
+        observer = observer or self._add(p, resource)
         if observer:
             observer[_REQUEST] = p[_DATA]
             observer[_RESOURCE] = resource
@@ -317,8 +321,10 @@ class Observe:
             return
         token = response.token
         self.observer = observer
-        engine.extend(engine._request, response)
-        self.observer = None
+        try:
+            engine.extend(engine._request, response)
+        finally:  # no memory: the next response is another's
+            self.observer = None
         r = response.packet
         if coap._packed_len(r, token) > engine.datagram_len:
             if engine.log:
@@ -453,7 +459,8 @@ class Observation:
             except Exception as error:
                 if engine.log:
                     engine.log("on_notification", error)
-            engine._is_in_handler = False
+            finally:
+                engine._is_in_handler = False
         else:
             engine.deliver(record, message, None)
         if is_last:

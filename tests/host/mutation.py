@@ -130,7 +130,7 @@ MUTANTS = (
     ("a host's share", "if free < 0 or mine >= self.kept_per_host:", "if free < 0:"),
     ("a host loses its oldest", "or left_ms < oldest_ms) and not", "or left_ms > oldest_ms) and not"),
     ("a host loses its own", "elif self.hosts[slot] == host:", "elif True:"),
-    ("a promise is not forgotten for a share", " and not self.is_promised(slot, promised):", ":"),
+    ("a promise is not forgotten for a share", " and not is_promised:", ":"),
     ("the port is no host", "return peer[0]\n", "return peer\n"),
     ("... of an IPv4 sockaddr", "peer[4:8] if len(peer) == 16", "peer if len(peer) == 16"),
     ("... of an IPv6 sockaddr", "else peer[8:24]", "else peer"),

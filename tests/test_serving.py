@@ -1,0 +1,771 @@
+"""Serving: what is ended in the midst of a request harms no other; a burst leaves sockets and timers their turn."""
+
+import gc
+import sys
+
+import check
+import coap
+import fake
+from fake import PEER, ask, due, empty, head, packet
+
+try:
+    import signal
+    import weakref
+except ImportError:
+    signal = weakref = None
+
+OTHER = ("192.0.2.2", 5683)
+LIFE_MS = 247000
+DAY_MS = 86400000
+BEFORE_WRAP_MS = 0x3FFFFFFF - 1000  # one second before the ticks begin anew
+
+
+class Stop(BaseException):
+    """What no handler's `except Exception` takes, as KeyboardInterrupt."""
+
+
+class Server:
+    """An engine with /usual, which answers how often it was called, and /odd, which does what `act` says."""
+
+    def __init__(self, **tables):
+        self.engine = fake.engine(tuning=fake.EXACT, **tables)
+        self.calls = 0
+        self.act = None
+        self.logged = []
+        self.engine.log = lambda text, value: self.logged.append(text)
+        self.engine.resource("usual", ct=coap.TEXT)(self.usual)
+        self.engine.resource("odd", ct=coap.TEXT)(self.odd)
+        self.mid = 1000
+
+    def usual(self, request, response):
+        self.calls += 1
+        return "%d" % self.calls
+
+    def odd(self, request, response):
+        self.calls += 1
+        return self.act(request, response)
+
+    def ask(self, code=coap.GET, path="odd", mid=1, now_ms=0, **fields):
+        return ask(self.engine, packet(code, mid, uri_path=(path,), **fields), now_ms)
+
+    def stopped(self, exception_class, code=coap.GET, **fields):
+        """Check that a request to /odd raises, and what comes after it is served."""
+        check.raises(exception_class, self.ask, code, **fields)
+        self.serves()
+
+    def serves(self, now_ms=0):
+        """Check that other requests are answered as ever."""
+        check.eq(self.engine._is_in_handler, False)
+        for code, expected in (coap.GET, coap.CONTENT), (coap.PUT, coap.CHANGED), (coap.GET, coap.CONTENT):
+            self.mid += 1
+            calls = self.calls
+            token = b"t%d" % self.mid
+            reply = self.ask(code, "usual", self.mid, now_ms, token=token)
+            check.eq((reply.code, reply.mid, reply.token), (expected, self.mid, token))
+            check.eq((reply.payload, reply.opt.content_format), (b"%d" % (calls + 1), coap.TEXT))
+
+
+class Extension:
+    """What can be attached; `fail` is the name of the hook that raises, once."""
+
+    rank = 50
+    understood = 0
+
+    def __init__(self, fail=None, error=None):
+        self.fail = fail
+        self.error = error
+
+    def raise_in(self, hook):
+        if self.fail == hook:
+            self.fail = None
+            raise self.error
+
+    def unwrap(self, request):
+        self.raise_in("unwrap")
+
+    def request(self, request, response):
+        self.raise_in("request")
+
+    def response(self, request, response):
+        self.raise_in("response")
+
+
+def raiser(error):
+    def act(*_):
+        raise error
+
+    return act
+
+
+# ---- what ends in the midst of a request ----
+
+
+def test_request_when_the_handler_is_interrupted_then_raises_and_the_next_is_served():
+    """Ctrl-C, sys.exit, and what ends a generator, which serving is."""
+    for error in KeyboardInterrupt, SystemExit, GeneratorExit, Stop:
+        for code in coap.GET, coap.PUT:
+            server = Server()
+            server.act = raiser(error())
+            server.stopped(error, code)
+
+
+def test_request_when_the_handler_raises_what_ends_iterations_then_5_00():
+    """RFC 7252 section 5.9.3.1: serving is a generator, and yet goes on."""
+    for error in StopIteration(), MemoryError(), ValueError():
+        server = Server()
+        server.act = raiser(error)
+        check.eq(server.ask().code, coap.INTERNAL_SERVER_ERROR)
+        server.serves()
+
+
+def test_request_when_etag_or_log_is_interrupted_then_the_next_is_served():
+    """RFC 7252 section 5.10.6: the other functions that the application gives."""
+    for error in KeyboardInterrupt, Stop:
+        server = Server()
+        server.act = raiser(ValueError())
+        server.engine.log = raiser(error())
+        server.stopped(error)
+        server = Server()
+        server.act = lambda request, response: "text"
+        server.engine.resources[-1].etag(raiser(error()))
+        server.stopped(error)
+        server.stopped(error, coap.PUT, mid=2, if_match=(b"a",))
+
+
+def test_request_when_an_extension_raises_then_the_next_is_served():
+    """Engine.attach: what has no room to be decrypted, or in a block, is a MemoryError."""
+    for hook in "unwrap", "request", "response":
+        for error in MemoryError, KeyboardInterrupt, StopIteration:
+            for code in coap.GET, coap.PUT:
+                server = Server()
+                server.act = lambda request, response: "text"
+                server.engine.attach(Extension(hook, error()))
+                try:
+                    server.ask(code)
+                except (error, RuntimeError):  # a generator's StopIteration is one in CPython, and none in MicroPython
+                    pass
+                server.serves()
+                check.eq(server.ask(coap.GET, mid=3).payload, b"text", hook)
+
+
+def test_request_when_the_heap_is_locked_then_memory_error_and_later_ones_are_served():
+    """RFC 7252 section 4.2: not even a new generator has room."""
+    server = Server()
+    server.act = lambda request, response: response.copy().payload + b"text"
+    datagrams = [packet(code, mid, uri_path=("odd",)) for mid, code in enumerate((2, 3, 1, 2))]
+    failed = 0
+    for datagram in datagrams:
+        check.heap_lock()
+        try:
+            server.engine.receive(datagram, PEER, 0)
+        except MemoryError:
+            failed += 1
+        finally:
+            check.heap_unlock()
+    if sys.implementation.name == "micropython":
+        check.eq(failed > 0, True)
+    server.serves()
+
+
+def test_request_when_serving_cannot_begin_anew_then_that_is_tried_again():
+    """A generator takes 300 bytes: a full heap may not have them."""
+    server = Server()
+    server.act = raiser(Stop())
+    check.raises(Stop, server.ask)
+    serving = coap._serving
+    coap._serving = raiser(MemoryError())
+    try:
+        for mid in range(10, 13):
+            check.raises(MemoryError, server.ask, coap.GET, "usual", mid)
+    finally:
+        coap._serving = serving
+    server.serves()
+
+
+def test_write_when_its_handler_was_interrupted_then_is_not_executed_again():
+    """RFC 7252 section 4.5: nobody knows how far it came."""
+    for code in coap.POST, coap.PUT, coap.DELETE, coap.PATCH, coap.IPATCH:
+        server = Server()
+        server.act = raiser(Stop())
+        server.stopped(Stop, code)
+        calls = server.calls
+        check.eq(server.ask(code), None)
+        check.eq(server.calls, calls)
+
+
+def test_read_when_its_handler_was_interrupted_then_is_executed_again():
+    """RFC 7252 section 4.5: safe to repeat."""
+    for code in coap.GET, coap.FETCH:
+        server = Server()
+        server.act = raiser(Stop())
+        server.stopped(Stop, code)
+        server.act = lambda request, response: "text"
+        check.eq(server.ask(code).payload, b"text")
+
+
+def test_write_when_no_handler_had_run_then_is_executed_when_it_comes_again():
+    """RFC 7252 section 4.2: silence would be for good."""
+    for error in MemoryError, KeyboardInterrupt:
+        server = Server()
+        server.act = lambda request, response: "text"
+        server.engine.attach(Extension("request", error()))
+        server.stopped(error, coap.POST)
+        check.eq(server.ask(coap.POST).payload, b"text")
+
+
+def test_request_for_the_application_when_there_was_no_room_for_it_then_is_given_when_it_comes_again():
+    """RFC 7252 section 4.2."""
+    engine = fake.engine()
+    datagram = packet(coap.POST, 1, uri_path=("a",))
+    record = coap.ReceptionRecord
+    coap.ReceptionRecord = raiser(MemoryError())
+    try:
+        check.raises(MemoryError, engine.receive, datagram, PEER, 0)
+    finally:
+        coap.ReceptionRecord = record
+    check.eq((engine.receive(datagram, PEER, 0), engine.received.message.opt.uri_path), (None, ("a",)))
+
+
+def _stop_at(frame, left, event):
+    """Raise Stop at the instruction after `left[0]` others of coap.py."""
+    import dis
+
+    if event == "opcode" and dis.opname[frame.f_code.co_code[frame.f_lasti]] != "NOP":
+        left[0] -= 1
+        if not left[0]:
+            sys.settrace(None)
+            raise Stop()
+
+
+def _interrupted(server, datagram, left):
+    """Hand over a datagram and raise Stop after `left` instructions; returns whether there were so many."""
+
+    def trace(frame, event, arg):
+        if not frame.f_code.co_filename.endswith("coap.py"):
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        _stop_at(frame, left, event)
+        return trace
+
+    frame = server.engine._serve.__self__.gi_frame
+    frame.f_trace = trace
+    frame.f_trace_opcodes = True
+    before = sys.gettrace()
+    gc.disable()  # engines of the steps before end their generators, which is not what is traced
+    sys.settrace(trace)
+    try:
+        server.engine.receive(datagram, PEER, 0)
+    except Stop:
+        return True
+    finally:
+        sys.settrace(before)
+        gc.enable()
+        frame.f_trace = None
+    return False
+
+
+def test_request_when_interrupted_anywhere_then_the_next_and_its_duplicate_are_served():
+    """RFC 7252 section 4.5: at each instruction; the reply to an earlier request is not taken for its own."""
+    if sys.implementation.name != "cpython":
+        raise check.Skip("settrace is CPython's")
+    for code in coap.GET, coap.FETCH, coap.PUT:
+        datagram = packet(code, 1, uri_path=("odd",))
+        step = 1
+        is_interrupted = True
+        while is_interrupted:
+            server = Server(recent=1, kept=4)
+            server.act = lambda request, response: "text"
+            server.ask(coap.GET, "usual", 7)
+            is_interrupted = _interrupted(server, datagram, [step])
+            reply = server.engine.receive(datagram, PEER, 1)
+            check.eq(reply is None or head(reply)[2] == 1, True, step)
+            server.serves()
+            step += 1
+        check.eq(step > 200, True)
+
+
+def test_requests_when_interrupted_by_signals_then_all_others_are_served():
+    """Ctrl-C on CPython, which looks for it at the end of loops and at calls."""
+    if not hasattr(signal, "setitimer"):
+        raise check.Skip("no timer signals")
+    server = Server(kept=4)
+    interrupts = []
+
+    def interrupt(*_):
+        interrupts.append(1)
+        raise Stop()
+
+    before = signal.signal(signal.SIGVTALRM, interrupt)
+    datagrams = [packet(code, mid, uri_path=("usual",)) for mid in range(4) for code in (coap.GET, coap.PUT)]
+    try:
+        for _ in range(100):
+            try:
+                signal.setitimer(signal.ITIMER_VIRTUAL, 0.0001)
+                while True:
+                    for datagram in datagrams:
+                        server.engine.receive(datagram, PEER, 0)
+            except Stop:
+                check.eq(server.engine._is_in_handler, False)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+    check.eq(len(interrupts), 100)
+    server.serves()
+
+
+# ---- handlers that call back ----
+
+
+def test_handler_when_it_calls_its_own_engine_then_runtime_error_and_its_answer_is_right():
+    """RFC 7252 section 5.3.1: the request in hand keeps its token and ID."""
+    inner = packet(coap.GET, 99, token=b"inner", uri_path=("usual",))
+    for call in (
+        lambda engine: engine.receive(inner, OTHER, 0),
+        lambda engine: engine.receive(inner, OTHER, 0, True),
+        lambda engine: engine.render(inner, OTHER),
+    ):
+        server = Server()
+        errors = []
+
+        def act(request, response, server=server, call=call, errors=errors):
+            errors.append(check.raises(RuntimeError, call, server.engine, contains="inside a handler"))
+            return request.payload
+
+        server.act = act
+        reply = server.ask(coap.POST, token=b"outer", payload="text")
+        check.eq((reply.mid, reply.token, reply.payload, len(errors)), (1, b"outer", b"text", 1))
+        server.serves()
+
+
+def test_handler_when_it_sends_then_it_is_sent_later_and_the_answer_is_right():
+    """RFC 7252 section 5.2: send is for handlers."""
+    server = Server()
+
+    def act(request, response):
+        server.engine.send(coap.Message(coap.GET, uri_path=("there",)), OTHER)
+        return "text"
+
+    server.act = act
+    check.eq((server.ask().payload, [datagram[1] for datagram in due(server.engine, 0)]), (b"text", [coap.GET]))
+    server.serves()
+
+
+def test_handler_when_it_uses_another_engine_then_both_answer():
+    """Two endpoints in one program."""
+    server = Server()
+    other = Server()
+
+    def act(request, response):
+        return other.ask(coap.GET, "usual", request.mid, token=b"inner").payload + request.token
+
+    server.act = act
+    for mid in range(3):
+        reply = server.ask(coap.GET, mid=mid, token=b"outer")
+        check.eq((reply.mid, reply.token, reply.payload), (mid, b"outer", b"%douter" % (mid + 1)))
+
+
+# ---- memory, on CPython ----
+
+
+def test_engine_when_dropped_then_is_collected():
+    """Its generator knows it, and it knows its generator."""
+    if not weakref:
+        raise check.Skip("no weak references here")
+    gc.collect()
+    alive = []
+    for _ in range(100):
+        server = Server(recent=1, kept=1)
+        server.serves()
+        server.act = raiser(Stop())
+        server.stopped(Stop)
+        alive.append(weakref.ref(server.engine))
+    del server
+    gc.collect()
+    check.eq([each() for each in alive], [None] * 100)
+
+
+def test_handler_when_it_has_raised_then_its_locals_are_freed_at_once():
+    """An open file of a handler is not left to the next collection."""
+    if not weakref:
+        raise check.Skip("no weak references here")
+    server = Server()
+    alive = []
+
+    def act(request, response):
+        local = Extension()
+        alive.append(weakref.ref(local))
+        raise ValueError("after %r" % local)
+
+    server.act = act
+    gc.disable()
+    try:
+        check.eq(server.ask().code, coap.INTERNAL_SERVER_ERROR)
+        check.eq(alive[0](), None)
+    finally:
+        gc.enable()
+
+
+# ---- what a handler gives ----
+
+
+def test_payload_when_a_memoryview_of_wide_items_then_its_bytes():
+    """RFC 7252 section 5.5.1: a reading of 16 bits a sample."""
+    import array
+
+    samples = array.array("H", [1, 2, 3])
+    server = Server(datagram_len=64)
+    server.act = lambda request, response: memoryview(samples)
+    check.eq(server.ask().payload, bytes(memoryview(samples)))
+    server.act = lambda request, response: memoryview(array.array("H", range(30)))  # 60 bytes and what is before them
+    check.eq(server.ask(mid=2).code, coap.INTERNAL_SERVER_ERROR)
+    check.eq(len(coap.Message(coap.PUT, mtype=coap.CON, mid=1, payload=memoryview(samples)).encode()), 4 + 1 + 6)
+    server.serves()
+
+
+def test_token_when_set_on_a_message_received_then_its_options_are_as_before():
+    """RFC 7252 section 5.3.1: what passes a request on sets another token."""
+    message = coap.Message.decode(packet(coap.GET, 1, uri_path=("a", "b"), accept=0, payload="text"))
+    options = message.options
+    message.token = b"another"
+    check.eq((message.options, message.payload), (options, b"text"))
+    check.eq(message.encode(), packet(coap.GET, 1, token=b"another", uri_path=("a", "b"), accept=0, payload="text"))
+
+
+# ---- methods that are not assigned ----
+
+
+def test_request_when_its_method_is_not_assigned_and_there_are_no_resources_then_the_application_has_it():
+    """RFC 7252 section 5.8: 0.08 to 0.31 from the network, to a client too."""
+    for mtype in coap.CON, coap.NON:
+        for extensions in (), (Extension(),):
+            engine = fake.engine()
+            for extension in extensions:
+                engine.attach(extension)
+            for code in range(1, 32):
+                check.eq(engine.receive(packet(code, code, mtype, no_response=2), PEER, 0), None)
+                check.eq((engine.received.message.code, engine.received.mid), (code, code))
+                engine.acknowledge()
+                check.eq(len(due(engine, 0)), 1 if mtype == coap.CON else 0)
+
+
+def test_request_when_its_method_is_not_assigned_then_4_05():
+    """RFC 7252 section 5.8."""
+    server = Server()
+    for code in range(8, 32):
+        check.eq(server.ask(code, mid=code).code, coap.METHOD_NOT_ALLOWED)
+    server.serves()
+
+
+# ---- bursts ----
+
+
+class Readable(fake.Transport):
+    """A transport that poll always finds readable; each recvfrom takes a millisecond of the clock.
+
+    forever: what recvfrom gives when the inbox is empty, None or an OSError.
+    """
+
+    def __init__(self, clock, *inbox, forever=None):
+        super().__init__(*inbox)
+        self.clock = clock
+        self.forever = forever
+        self.reads = 0
+
+    def recvfrom(self, n):
+        self.reads += 1
+        self.clock.now_ms = coap.ticks_add(self.clock.now_ms, 1)
+        if self.reads > 100000:
+            raise AssertionError("read without end")
+        if self.forever is not None and not self.inbox:
+            raise self.forever
+        return super().recvfrom(n)
+
+
+class Flood(Readable):
+    """There is always another request of PEER, and its answers are counted; `sent` is what others got."""
+
+    answered = 0
+
+    def recvfrom(self, n):
+        self.inbox.append((packet(coap.GET, self.reads & 0xFFFF, coap.NON, uri_path=("r",)), PEER))
+        return super().recvfrom(n)
+
+    def sendto(self, data, peer):
+        if peer == PEER:
+            self.answered += 1
+        else:
+            super().sendto(data, peer)
+
+
+def polling(*transports, **tables):
+    """An endpoint to which poll() says that the transports can be read, always."""
+    endpoint = coap.Endpoint(sock=transports[0], **tables)
+    endpoint._asked = []
+    endpoint._polled = list(transports)
+    endpoint._ready = lambda wait_ms: [(transport,) for transport in transports]
+    endpoint.resource("r")(lambda request, response: "text")
+    return endpoint
+
+
+def brief(timeout_ms):
+    """A request that ends unanswered after that time."""
+    return coap.Message(coap.GET, remote=OTHER, uri_path=("there",)), None, timeout_ms
+
+
+def test_process_when_poll_finds_nothing_to_read_for_ever_then_returns_in_time():
+    """RFC 7252 section 4.2: an error that a socket has is no datagram."""
+    for forever in None, OSError(11), OSError(111):
+        with fake.Clock(BEFORE_WRAP_MS) as clock:
+            transport = Readable(clock, forever=forever)
+            endpoint = polling(transport)
+            check.eq((endpoint.process(0), transport.reads <= 2), (None, True))
+            begin_ms = clock.now_ms
+            check.eq(endpoint.process(50), None)
+            check.eq(50 <= coap.ticks_diff(clock.now_ms, begin_ms) <= 52, True)
+
+
+def test_wait_when_poll_finds_nothing_to_read_for_ever_then_retransmits_and_ends():
+    """RFC 7252 section 4.2: 4 retransmissions, 31 times the first wait."""
+    for forever in None, OSError(11):
+        with fake.Clock(BEFORE_WRAP_MS) as clock:
+            transport = Readable(clock, forever=forever)
+            endpoint = polling(transport, tuning=coap.Tuning(100, 100, 4))
+            record = endpoint.send(*brief(None))
+            endpoint.wait(record)
+            check.eq((record.error, len(transport.sent)), (coap.Timeout, 5))
+            check.eq(0 <= coap.ticks_diff(clock.now_ms, coap.ticks_add(BEFORE_WRAP_MS, 3100)) <= 3, True)
+
+
+def flooded(clock, run):
+    """What became of a request, by run(endpoint, record), while there was always a datagram to read."""
+    transport = Flood(clock)
+    endpoint = polling(transport, tuning=coap.Tuning(100, 100, 2))
+    ticks = []
+
+    class Ticking:
+        rank = 50
+        understood = 0
+
+        def tick(self, now_ms):
+            ticks.append(now_ms)
+            endpoint.wake(coap.ticks_add(now_ms, 50))
+
+    endpoint.attach(Ticking())
+    endpoint.wake(clock.now_ms)
+    record = endpoint.send(*brief(None))
+    run(endpoint, record)
+    check.eq(record.error, coap.Timeout)
+    return transport, ticks
+
+
+def test_flood_when_timers_are_due_then_they_are_served_between_bursts():
+    """RFC 7252 section 4.2: retransmissions and ticks, at most 17 datagrams late; and what floods is answered."""
+
+    def with_process(endpoint, record):
+        while not record.is_done():
+            check.eq(endpoint.process(0), None)
+
+    for run in with_process, lambda endpoint, record: endpoint.wait(record):
+        with fake.Clock(BEFORE_WRAP_MS) as clock:
+            transport, ticks = flooded(clock, run)
+            check.eq(len(transport.sent), 3)
+            passed_ms = coap.ticks_diff(clock.now_ms, BEFORE_WRAP_MS)
+            check.eq(700 <= passed_ms <= 700 + 4 * 20, True, passed_ms)
+            check.eq(len(ticks) >= passed_ms // 70, True, ticks)
+            check.eq(transport.answered, transport.reads)
+
+
+def test_flood_when_there_is_a_second_socket_then_it_has_its_turn():
+    """RFC 7252 section 8.2: a group's beside one's own; in process(), which does not return, and in wait(), too."""
+
+    def for_ever(endpoint, record):
+        endpoint.on_end = raiser(Stop())
+        check.raises(Stop, endpoint.process)
+
+    for run in for_ever, lambda endpoint, record: endpoint.wait(record):
+        with fake.Clock() as clock:
+            transports = Flood(clock), Flood(clock), Flood(clock)
+            endpoint = polling(*transports)
+            run(endpoint, endpoint.send(*brief(3000)))
+            for transport in transports:
+                check.eq(900 < transport.reads < 1200, True, [each.reads for each in transports])
+
+
+def test_process_when_bursts_came_before_then_reads_as_many_in_a_turn():
+    """process() without a timeout, as a server calls it, still looks for what is due only once in 16 datagrams."""
+    with fake.Clock() as clock:
+        transport = Flood(clock)
+        endpoint = polling(transport)
+        turns = []
+        send_due = endpoint._send_due
+
+        def counted(*args):
+            turns.append(transport.reads)
+            return send_due(*args)
+
+        endpoint._send_due = counted
+        record = endpoint.send(*brief(1000))
+        endpoint.wait(record)
+        check.eq(len(turns) <= 1000 // 16 + 4, True, len(turns))
+
+
+def test_endpoint_when_it_asks_itself_then_answers():
+    """RFC 7252 section 1.2: a client and a server at once."""
+
+    class Loop(fake.Transport):
+        def sendto(self, data, peer):
+            self.inbox.append((bytes(data), OTHER))
+
+    with fake.Clock() as clock:
+        transport = Loop()
+        endpoint = polling(transport)
+        for _ in range(3):
+            record = endpoint.send(*brief(None))
+            endpoint.wait(record)
+            check.eq(record.response.message.code, coap.NOT_FOUND)
+        check.eq((transport.inbox, clock.now_ms), ([], 0))
+
+
+def test_handler_when_it_closes_the_endpoint_then_process_returns():
+    """Endpoint.close, with datagrams left to read."""
+    with fake.Clock() as clock:
+        transports = Flood(clock), Flood(clock)
+        endpoint = polling(*transports)
+        endpoint._poller = type("Poller", (), {"unregister": lambda self, sock: None})()
+        endpoint.resources[-1].get(lambda request, response: endpoint.close())
+        check.eq((endpoint.process(0), endpoint._polled), (None, []))
+        check.eq([transport.closed for transport in transports], [1, 1])
+
+
+def test_handler_when_it_waits_then_runtime_error():
+    """Endpoint.process, wait and request are for the program, not for handlers."""
+    errors = []
+    with fake.Clock():
+        transport = fake.Transport((packet(coap.GET, 1, uri_path=("r",)), PEER))
+        endpoint = coap.Endpoint(sock=transport)
+        endpoint.resolve = lambda remote: OTHER
+
+        @endpoint.resource("r")
+        def handle(request, response):
+            record = endpoint.send(*brief(None))
+            for call, args in (endpoint.process, (0,)), (endpoint.wait, (record,)), (endpoint.get, ("coap://h/x",)):
+                errors.append(check.raises(RuntimeError, call, *args, contains="inside a handler"))
+            return "text"
+
+        check.eq((endpoint.process(0), len(errors)), (None, 3))
+        check.eq(transport.sent[0][0], packet(coap.CONTENT, 1, coap.ACK, payload="text"))
+
+
+# ---- time ----
+
+
+class Waker:
+    """An extension that has something to do at `at_ms` and notes when it ticks; `fails` of these raise."""
+
+    rank = 50
+    understood = 0
+
+    def __init__(self, engine, at_ms, fails=0):
+        self.engine = engine
+        self.at_ms = at_ms
+        self.ticks = []
+        self.fails = fails
+        engine.attach(self)
+        engine.wake(at_ms)
+
+    def tick(self, now_ms):
+        self.ticks.append(now_ms)
+        if self.fails:
+            self.fails -= 1
+            raise MemoryError()
+        if coap.ticks_diff(self.at_ms, now_ms) > 0:
+            self.engine.wake(self.at_ms)
+
+
+def run_for(engine, now_ms, most_ms):
+    """Let time pass as next_ms says; returns the time."""
+    end_ms = coap.ticks_add(now_ms, most_ms)
+    for _ in range(100):
+        due(engine, now_ms)
+        step_ms = engine.next_ms(now_ms)
+        if step_ms is None or coap.ticks_diff(end_ms, now_ms) < step_ms:
+            return end_ms
+        now_ms = coap.ticks_add(now_ms, step_ms)
+    raise AssertionError("something is due for ever: " + engine.next_event_reason)
+
+
+def test_tick_when_requests_come_before_then_on_time():
+    """Engine.wake: neither a GET, which is forgotten later, nor the end of the ticks moves it."""
+    for wait_ms in 1, 100, 100000, 3 * DAY_MS:
+        server = Server()
+        server.engine.now_ms = BEFORE_WRAP_MS
+        waker = Waker(server.engine, coap.ticks_add(BEFORE_WRAP_MS, wait_ms))
+        server.serves(BEFORE_WRAP_MS)
+        run_for(server.engine, BEFORE_WRAP_MS, wait_ms + 1)
+        check.eq(coap.ticks_add(BEFORE_WRAP_MS, wait_ms) in waker.ticks, True, waker.ticks)
+
+
+def test_tick_when_it_raised_then_comes_again_in_a_second():
+    """Engine.attach: no memory for a notification must not end all notifications."""
+    server = Server()
+    waker = Waker(server.engine, 10, fails=2)
+    for now_ms in 10, 1010:
+        check.raises(MemoryError, server.engine.due, now_ms)
+        check.eq(server.engine.next_ms(now_ms), 1000)
+        server.serves(now_ms)
+    due(server.engine, 2010)
+    check.eq(waker.ticks, [10, 1010, 2010])
+
+
+def test_duplicate_of_a_get_when_housekeeping_is_far_off_then_known_for_its_time_only():
+    """RFC 7252 section 4.8.2: EXCHANGE_LIFETIME, 232 s here; whoever may sweep the table."""
+    server = Server()
+    begin_ms = BEFORE_WRAP_MS
+    Waker(server.engine, coap.ticks_add(begin_ms, 3 * DAY_MS))
+    for later_ms, payload in (0, b"1"), (231999, b"1"), (232000, b"2"), (232001, b"2"), (2 * DAY_MS, b"3"):
+        now_ms = coap.ticks_add(begin_ms, later_ms)
+        due(server.engine, now_ms)
+        check.eq(server.ask(coap.GET, "usual", 5, now_ms).payload, payload, later_ms)
+
+
+def test_table_of_duplicates_when_only_gets_came_then_empty_after_their_time():
+    """RFC 7252 section 4.5: what is swept late would be taken for a duplicate when the ticks begin anew."""
+    server = Server()
+    now_ms = BEFORE_WRAP_MS
+    server.engine.now_ms = now_ms
+    for mid in range(20):
+        server.ask(coap.GET, "usual", mid, now_ms)
+    run_for(server.engine, now_ms, LIFE_MS)
+    check.eq([mid for mid in server.engine._duplicates.mids if mid >= 0], [])
+    check.eq(server.engine.next_ms(coap.ticks_add(now_ms, LIFE_MS)), None)
+
+
+def test_promise_of_a_get_when_housekeeping_is_far_off_then_forgotten_in_time():
+    """RFC 7252 section 5.2.2: a full table of promises is 5.03 to others, not for three days."""
+    server = Server(pending=1)
+    server.act = lambda request, response: coap.LATER
+    now_ms = BEFORE_WRAP_MS
+    Waker(server.engine, coap.ticks_add(now_ms, 3 * DAY_MS))
+    check.eq(server.ask(coap.GET, now_ms=now_ms).code, 0)
+    check.eq(server.ask(coap.GET, now_ms=now_ms, mid=2).code, coap.SERVICE_UNAVAILABLE)
+    now_ms = run_for(server.engine, now_ms, 232000)
+    check.eq(server.engine._pending, [])
+    check.eq(bytes(server.engine.receive(packet(coap.GET, 3, uri_path=("odd",)), PEER, now_ms)), empty(coap.ACK, 3))
+
+
+def test_endpoint_when_made_then_knows_the_time():
+    """Engine.wake: what an extension asks for when it is attached is not compared with the ticks of the boot."""
+    with fake.Clock(700000000):
+        endpoint = coap.Endpoint(sock=fake.Transport())
+        waker = Waker(endpoint, coap.ticks_add(endpoint.now_ms, 10))
+        check.eq(endpoint.next_event_ms(), 10)
+        check.eq((endpoint.process(20), waker.ticks), (None, [700000010]))
+
+
+def test_attributes_when_made_then_their_dict_has_room():
+    """MicroPython's dict grows only when it is full, and looks through all of it for a method that is not there."""
+    endpoint = coap.Endpoint(sock=fake.Transport())
+    endpoint.process(0)
+    places = [n for n in (2, 4, 6, 8, 10, 12, 17, 23, 29, 37, 47, 59, 73) if n >= len(endpoint.__dict__)][0]
+    check.eq(len(endpoint.__dict__) / places < 0.86, True, "%d in %d" % (len(endpoint.__dict__), places))
