@@ -196,18 +196,25 @@ class Device:
 
     def reset(self):
         """Gives a fresh interpreter at the raw REPL, without main.py; raises DeviceError."""
-        said = io.StringIO()
         self.transport.serial.timeout = 1
+        if self._why_no_prompt():  # a board that is just starting does not read yet: once more
+            why = self._why_no_prompt()
+            if why:
+                raise DeviceError(
+                    f"the board on {self.port} gives no MicroPython prompt ({why}): press its reset button and try "
+                    "again; if that does not help, flash MicroPython"
+                )
+        self.transport.serial.timeout = READ_WAIT_S
+
+    def _why_no_prompt(self):
+        """Asks for the raw REPL; returns "" when it is there, else what the board said, or the error, as text."""
+        said = io.StringIO()
         try:
             with contextlib.redirect_stdout(said):  # mpremote prints what it did not understand
                 self.transport.enter_raw_repl(timeout_overall=ENTER_WAIT_S)
         except (TransportError, OSError) as error:
-            heard = said.getvalue().strip()
-            raise DeviceError(
-                f"the board on {self.port} gives no MicroPython prompt ({heard[-80:] or error}): press its reset "
-                "button and try again; if that does not help, flash MicroPython"
-            )
-        self.transport.serial.timeout = READ_WAIT_S
+            return said.getvalue().strip()[-80:] or str(error)
+        return ""
 
     def exec(self, code, wait_s=10):
         """Runs `code` and returns what it printed, as text.

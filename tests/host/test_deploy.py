@@ -256,7 +256,8 @@ def test_deploy_when_keys_are_missing_here_then_those_of_the_board_count(secured
     sentence = refused(capsys, board, "--platform", "unix", "--new-keys")
     assert sentence.endswith("oscore.json is missing: fill in oscore_example.json, copy it as that")
     (folder / "oscore.json").write_text(KEYS)
-    assert run(capsys, board, "--platform", "unix", "--new-keys")[0] == 0
+    code, lines = run(capsys, board, "--platform", "unix", "--new-keys")
+    assert code == 0, lines
     assert (folder / "oscore.json").read_text() == KEYS
 
 
