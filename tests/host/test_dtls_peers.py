@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from peers import ENVIRONMENT, HERE, HOST, free_port, running
-from programs import program
+from programs import ROOT, program
 
 KEY = "0123456789abcdef"
 LARGE = bytes([i * 7 % 251 for i in range(3000)])
@@ -284,6 +284,29 @@ def test_identity_when_unknown_then_refused_at_once(server):
     assert ours({"uri": server.url("who")}, identity="nobody") == ["Refused"]
     assert "no such identity" in server.said()
     assert KEY not in server.said()
+
+
+# ---- what README.md shows ----
+
+
+def test_examples_of_the_readme_when_run_then_answered(tmp_path):
+    port = free_port()
+    text = (ROOT / "README.md").read_text().partition("\n## OSCORE or coaps\n")[2].partition("\n## ")[0]
+    programs = re.findall("^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    for name, content in zip(("server.py", "client.py"), programs):
+        (tmp_path / name).write_text(content.replace("192.0.2.1", f"{HOST}:{port}").replace("5684", str(port)))
+    with subprocess.Popen([program("micropython"), tmp_path / "server.py"], env=ENVIRONMENT) as server:
+        try:
+            await_answer(server, port)
+            command = [program("micropython"), tmp_path / "client.py"]
+            done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=TIME_LIMIT_S)
+            assert done.stdout == "b'22.5 C'\n", done.stderr
+            command, uri = re.search("`(coap-client-openssl .*) (coaps://.*?)`", text).groups()
+            uri = uri.replace("192.0.2.1", f"{HOST}:{port}")
+            done = subprocess.run([*command.split(), uri], capture_output=True, text=True, timeout=TIME_LIMIT_S)
+            assert done.stdout.strip() == "22.5 C", done.stderr
+        finally:
+            kill(server)
 
 
 # ---- libcoap ----
