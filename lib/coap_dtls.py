@@ -39,6 +39,7 @@ coap_observe) ends with it and never reaches another (RFC 7252 section 9.1.1).
 
 RAM: on a board mbedTLS is configured to take about 24 KB (16 KB to receive, 4 KB to send) for each session, for each
 handshake under way, and for the moment in which a ClientHello is answered; on an ESP32 outside of MicroPython's heap.
+With the defaults these are 170 KB at most: allow fewer there, as ports/coaps_setup.py does.
 MicroPython's `tls` sends no close_notify (https://github.com/micropython/micropython/pull/10783): a peer is not told
 that its session has ended, and notices it when it is not answered any more.
 """

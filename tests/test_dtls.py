@@ -4,6 +4,7 @@ import sys
 
 import coap
 import coap_dtls
+import coap_observe
 import fake_dtls
 from check import eq, raises
 from fake_dtls import Net, hello
@@ -645,6 +646,33 @@ def test_session_when_nothing_comes_back_then_the_next_confirmable_message_begin
         eq(8000 < net.now_ms - begin_ms < 30000, True, "ms")
 
 
+def test_observation_when_the_server_has_restarted_then_renewed_after_max_age():
+    """RFC 7641 section 3.3.1; the server's close_notify, which would tell the client before, does not exist."""
+    with Net() as net:
+        state = [1]
+        client = ask(net)
+        coap_observe.attach(client)
+        client.resolve = lambda remote: SERVER
+        heard = []
+
+        def start():
+            server = net.endpoint(SERVER, keys={"sensor": KEY})
+            coap_observe.attach(server)
+            server.resource("t", obs=True).get(lambda request, response: str(state[0]))
+            return server
+
+        server = start()
+        observation = coap_observe.observe(client, URI, lambda message: heard.append(message.payload))
+        net.run(lambda: heard)
+        net.endpoints.remove(server)
+        server.close()
+        state[0] = 2
+        start()
+        passed_ms = net.run(lambda: len(heard) > 1)
+        eq((heard, observation.is_done()), ([b"1", b"2"], False))
+        eq(60000 <= passed_ms < 100000, True, "%d ms" % passed_ms)
+
+
 def test_session_when_only_non_confirmable_messages_go_then_silence_means_nothing():
     """Nobody answers a sensor that pushes by NON with No-Response."""
     with Net() as net:
@@ -690,6 +718,17 @@ def test_records_when_replayed_or_cut_then_dropped():
             net.post(CLIENT, SERVER, datagram)
         net.settle()
         eq((len(server.asked), sessions(server)), (1, [CLIENT]))
+
+
+def test_records_when_longer_than_a_datagram_may_be_then_dropped():
+    """A UDP datagram of 3000 bytes, which is cut when it is received; the session goes on."""
+    with Net() as net:
+        server = serve(net)
+        client = ask(net)
+        get(net, client)
+        net.post(CLIENT, SERVER, fake_dtls.record(23, 1, 99, server.socket._sessions[0].tls.proof + b"x" * 3000))
+        net.settle()
+        eq((len(server.asked), get(net, client), sessions(server)), (1, b"sensor", [CLIENT]))
 
 
 def test_records_when_anything_comes_then_nothing_is_raised():
@@ -866,6 +905,22 @@ def test_handshake_when_memory_ends_within_it_then_tried_again():
             endpoint.socket._sessions[0].tls.failure = OSError(12)
             net.run(record.is_done)
             eq((record.error, endpoint.said[0][0]), (None, "handshake failed, no memory"))
+
+
+def test_handshake_when_the_heap_has_no_room_within_it_then_it_goes_on_when_there_is():
+    """MemoryError out of recv or send, for a datagram and at a tick: mbedTLS has not seen anything yet."""
+    with Net() as net:
+        serve(net)
+        client = ask(net)
+        record = send(client)
+        client.process(0)
+        (session,) = client.socket._sessions
+        session.tls.failure = MemoryError()
+        net.run(record.is_done, most_ms=1500)
+        eq(client.socket._sessions, [session])
+        session.tls.failure = None
+        net.run(record.is_done)
+        eq((record.error, client.socket._sessions), (None, [session]))
 
 
 def test_memory_when_there_is_none_then_nothing_is_raised_and_the_endpoint_lives_on():
