@@ -63,7 +63,7 @@ def drive(request, response):
 
 
 def count(request, response):
-    return str(len(observers._observers))
+    return str(len(observers.observers))
 
 
 def go_on():
