@@ -822,7 +822,7 @@ class Message:
     def payload(self, value):
         if not isinstance(value, _BYTES):
             if not isinstance(value, str):
-                raise TypeError("a payload is bytes or str, not %r" % (value,))
+                raise TypeError("a payload is str or bytes: %r" % (value,))
             value = value.encode()
         elif type(value) is memoryview:  # whose items may be larger than bytes
             value = bytes(value)
@@ -1468,7 +1468,7 @@ def _link(path, attributes):
         link += ";" + name.rstrip("_")
         if isinstance(value, str):
             if '"' in value or "\\" in value:
-                raise ValueError("a link's attribute cannot have quotes or backslashes: " + value)
+                raise ValueError("a link cannot have quotes or backslashes: " + value)
             link += '="%s"' % value
         elif value is not True:
             link += "=%d" % value
@@ -1601,7 +1601,6 @@ class _Duplicates:
             self.hosts[free] = host
             self.note(p, free, until_ms)
         return free
-
 
     def free(self, slot):
         """Empty a slot, without the memory of a long reply."""
@@ -2186,7 +2185,7 @@ class Engine:
                     response.payload = result
             code = r[_CODE]
             if not 64 <= code < 192:
-                raise ValueError("a response's code is 2.00 to 5.31, not %d" % code)
+                raise ValueError("a response has a code of 2.00 to 5.31")
             if code == CONTENT and (resource.state or p[_SEEN] & 1 << _ETAG):  # RFC 7252 section 5.10.6
                 opt = response.opt
                 if resource.state and opt.etag is None:
@@ -2536,9 +2535,12 @@ class Engine:
                     self._mids_free_ms[block] = None
                 else:
                     soonest_ms = min(soonest_ms, left_ms)
-        self._pending = [entry for entry in self._pending if ticks_diff(entry[3], now_ms) > 0]
-        for entry in self._pending:
-            soonest_ms = min(soonest_ms, ticks_diff(entry[3], now_ms))
+        for entry in list(self._pending):
+            left_ms = ticks_diff(entry[3], now_ms)
+            if left_ms <= 0:
+                self._pending.remove(entry)
+            else:
+                soonest_ms = min(soonest_ms, left_ms)
         if self.hooks:
             for hook in self.hooks["tick"]:
                 hook(now_ms)
@@ -2656,7 +2658,7 @@ class Endpoint(Engine):
         if sock is not None:
             self.reopens_on_empty = False
         elif socket is None:
-            raise ValueError("this firmware has no sockets; give Endpoint a transport: sock=...")
+            raise ValueError("this firmware has no sockets; give Endpoint a transport, sock=")
         else:
             if port is not None:
                 self._bound_to = self._look_up(host, port)
@@ -2692,14 +2694,13 @@ class Endpoint(Engine):
         """
         if not isinstance(remote, str):
             return remote
-        address = self._names.get(remote)
-        if address is None:
+        names = self._names
+        if remote not in names:
             host, port = _split_authority(remote)
-            address = self._look_up(host.strip("[]"), port or (5684 if self.is_secure else 5683))
-            if len(self._names) >= _HELD:
-                self._names.clear()
-            self._names[remote] = address
-        return address
+            if len(names) >= _HELD:
+                names.clear()
+            names[remote] = self._look_up(host.strip("[]"), port or (5684 if self.is_secure else 5683))
+        return names[remote]
 
     def _look_up(self, host, port):
         """The address of `host` in the form that this port's sockets take; raises OSError."""
@@ -2710,7 +2711,7 @@ class Endpoint(Engine):
                 address = entry[-1]
                 break
         if address is None:
-            raise OSError(host + " has no address of the socket's family")
+            raise OSError(host + " has no address of this family")
         return bytes(address) if isinstance(address, bytearray) else address  # the unix port's cannot be hashed
 
     def register_socket(self, sock, is_group=False):
@@ -2888,9 +2889,9 @@ class Endpoint(Engine):
         if self._bound_to is None:
             raise ValueError("a group sends to a port; give one to Endpoint")
         if self.socket is None:
-            raise OSError("the endpoint's own socket is not open now")
+            raise OSError("the endpoint has no socket now")
         if group[:2].lower() == "ff" and group[3:4] in ("1", "2") and interface is None:
-            raise ValueError(group + " is on each network: give join() the number of an interface")
+            raise ValueError(group + " is on each network: join() takes an interface")
         scope = "%%%d" % interface if interface and ":" in group else ""
         address = self._look_up(group + scope, self._port)
         if not is_multicast(address):
