@@ -1352,7 +1352,7 @@ class ReceptionRecord:
             self.endpoint.extend(request, response)
         if _packed_len(response.packet, request.token) > self.endpoint.datagram_len:
             raise ValueError("the response is longer than datagram_len")
-        if _is_unwanted(request.packet, response.code):
+        if request.packet[_SEEN] & _HAS_NO_RESPONSE and _is_unwanted(request.packet, response.code):
             if request.mtype == CON and not self.is_acknowledged:
                 self.ack()
         elif request.mtype == CON and self.is_acknowledged:

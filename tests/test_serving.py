@@ -1,18 +1,11 @@
 """Serving: what is ended in the midst of a request harms no other; a burst leaves sockets and timers their turn."""
 
-import gc
 import sys
 
 import check
 import coap
 import fake
-from fake import PEER, ask, due, empty, head, packet
-
-try:
-    import signal
-    import weakref
-except ImportError:
-    signal = weakref = None
+from fake import PEER, ask, due, empty, packet
 
 OTHER = ("192.0.2.2", 5683)
 LIFE_MS = 247000
@@ -226,94 +219,6 @@ def test_request_for_the_application_when_there_was_no_room_for_it_then_is_given
     check.eq((engine.receive(datagram, PEER, 0), engine.received.message.opt.uri_path), (None, ("a",)))
 
 
-def _stop_at(frame, left, event):
-    """Raise Stop at the instruction after `left[0]` others of coap.py."""
-    import dis
-
-    if event == "opcode" and dis.opname[frame.f_code.co_code[frame.f_lasti]] != "NOP":
-        left[0] -= 1
-        if not left[0]:
-            sys.settrace(None)
-            raise Stop()
-
-
-def _interrupted(server, datagram, left):
-    """Hand over a datagram and raise Stop after `left` instructions; returns whether there were so many."""
-
-    def trace(frame, event, arg):
-        if not frame.f_code.co_filename.endswith("coap.py"):
-            return None
-        frame.f_trace_opcodes = True
-        frame.f_trace_lines = False
-        _stop_at(frame, left, event)
-        return trace
-
-    frame = server.engine._serve.__self__.gi_frame
-    frame.f_trace = trace
-    frame.f_trace_opcodes = True
-    before = sys.gettrace()
-    gc.disable()  # engines of the steps before end their generators, which is not what is traced
-    sys.settrace(trace)
-    try:
-        server.engine.receive(datagram, PEER, 0)
-    except Stop:
-        return True
-    finally:
-        sys.settrace(before)
-        gc.enable()
-        frame.f_trace = None
-    return False
-
-
-def test_request_when_interrupted_anywhere_then_the_next_and_its_duplicate_are_served():
-    """RFC 7252 section 4.5: at each instruction; the reply to an earlier request is not taken for its own."""
-    if sys.implementation.name != "cpython":
-        raise check.Skip("settrace is CPython's")
-    for code in coap.GET, coap.FETCH, coap.PUT:
-        datagram = packet(code, 1, uri_path=("odd",))
-        step = 1
-        is_interrupted = True
-        while is_interrupted:
-            server = Server(recent=1, kept=4)
-            server.act = lambda request, response: "text"
-            server.ask(coap.GET, "usual", 7)
-            is_interrupted = _interrupted(server, datagram, [step])
-            reply = server.engine.receive(datagram, PEER, 1)
-            check.eq(reply is None or head(reply)[2] == 1, True, step)
-            server.serves()
-            step += 1
-        check.eq(step > 200, True)
-
-
-def test_requests_when_interrupted_by_signals_then_all_others_are_served():
-    """Ctrl-C on CPython, which looks for it at the end of loops and at calls."""
-    if not hasattr(signal, "setitimer"):
-        raise check.Skip("no timer signals")
-    server = Server(kept=4)
-    interrupts = []
-
-    def interrupt(*_):
-        interrupts.append(1)
-        raise Stop()
-
-    before = signal.signal(signal.SIGVTALRM, interrupt)
-    datagrams = [packet(code, mid, uri_path=("usual",)) for mid in range(4) for code in (coap.GET, coap.PUT)]
-    try:
-        for _ in range(100):
-            try:
-                signal.setitimer(signal.ITIMER_VIRTUAL, 0.0001)
-                while True:
-                    for datagram in datagrams:
-                        server.engine.receive(datagram, PEER, 0)
-            except Stop:
-                check.eq(server.engine._is_in_handler, False)
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
-    check.eq(len(interrupts), 100)
-    server.serves()
-
-
 # ---- handlers that call back ----
 
 
@@ -366,44 +271,6 @@ def test_handler_when_it_uses_another_engine_then_both_answer():
 
 
 # ---- memory, on CPython ----
-
-
-def test_engine_when_dropped_then_is_collected():
-    """Its generator knows it, and it knows its generator."""
-    if not weakref:
-        raise check.Skip("no weak references here")
-    gc.collect()
-    alive = []
-    for _ in range(100):
-        server = Server(recent=1, kept=1)
-        server.serves()
-        server.act = raiser(Stop())
-        server.stopped(Stop)
-        alive.append(weakref.ref(server.engine))
-    del server
-    gc.collect()
-    check.eq([each() for each in alive], [None] * 100)
-
-
-def test_handler_when_it_has_raised_then_its_locals_are_freed_at_once():
-    """An open file of a handler is not left to the next collection."""
-    if not weakref:
-        raise check.Skip("no weak references here")
-    server = Server()
-    alive = []
-
-    def act(request, response):
-        local = Extension()
-        alive.append(weakref.ref(local))
-        raise ValueError("after %r" % local)
-
-    server.act = act
-    gc.disable()
-    try:
-        check.eq(server.ask().code, coap.INTERNAL_SERVER_ERROR)
-        check.eq(alive[0](), None)
-    finally:
-        gc.enable()
 
 
 # ---- what a handler gives ----
@@ -769,3 +636,17 @@ def test_attributes_when_made_then_their_dict_has_room():
     endpoint.process(0)
     places = [n for n in (2, 4, 6, 8, 10, 12, 17, 23, 29, 37, 47, 59, 73) if n >= len(endpoint.__dict__)][0]
     check.eq(len(endpoint.__dict__) / places < 0.86, True, "%d in %d" % (len(endpoint.__dict__), places))
+
+
+def test_respond_when_protected_then_the_code_inside_decides_whether_it_is_wanted():
+    """RFC 8613 section 4.1.3.6, RFC 7967: an application's answer, of which 2.04 is seen outside."""
+    from oscore_pair import CLIENT, SERVER, Pair
+
+    for no_response, code, is_wanted in (2, 132, True), (2, 69, False), (8, 132, False), (8, 69, True):
+        pair = Pair()
+        pair.server.resources.clear()
+        pair.server._routes.clear()
+        pair.client.send(coap.Message(coap.GET, uri_path=("a",), no_response=no_response, mtype=coap.NON), SERVER)
+        pair.server.receive(due(pair.client, 0)[-1], CLIENT, 0)
+        pair.server.received.respond(code, "text")
+        check.eq([datagram[1] for datagram in due(pair.server, 0)], [coap.CHANGED] if is_wanted else [])
