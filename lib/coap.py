@@ -1099,8 +1099,10 @@ def _split_authority(authority):
     if not mark or "]" in port:
         host, port = authority, ""
     name = host[1:-1] if host[:1] == "[" and host[-1:] == "]" else host.replace(":", "[")
-    if not name or "[" in name or "]" in name or "@" in name or port and not 0 < _number(port) < 65536:
+    if not name or "[" in name or "]" in name or "@" in name or port and _number(port) < 0:
         raise ValueError("a host is name[:port] or [IPv6][:port], not %r" % authority)
+    if port:
+        _check("a port", int(port), 1, 65535)
     return host.lower(), int(port or 0)
 
 
@@ -2784,7 +2786,7 @@ class Endpoint(Engine):
             wait_ms = self._send_due(now_ms, wait_ms)
         elif left_ms < wait_ms:
             wait_ms = left_ms
-        if self._asked:
+        if self._asked and self.received is None:  # a tick may have received something
             wait_ms = self._ask_transports(wait_ms)
         if self.received is not None:
             return
