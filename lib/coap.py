@@ -1633,6 +1633,21 @@ class _Duplicates:
 
 # ---- protocol engine ----
 
+_FAR_MS = const(1 << 28)  # 3 days: much further apart, ticks cannot be compared
+_RETRY_S = const(60)  # Max-Age of a refusal because a table is full
+_RETRY_MS = const(1000)
+# Code by method; an endpoint without resources is asked with those that are not assigned, too
+_PRESET = bytes((0, CONTENT, CREATED, CHANGED, DELETED, CONTENT)) + bytes((CHANGED,)) * 26
+
+# What the `request` and `incoming` of an extension return, besides None to let the message pass
+REPLY = const(1)  # the response is filled
+CONSUMED = const(2)  # the message was taken
+
+# What _serving is asked to do with the request in hand, besides to refuse it with a code
+_ANSWER = const(0)
+_ANSWER_TO_GROUP = const(-1)
+_RENDER = const(-2)  # to fill the response, no more
+
 
 def _prepare(r, p, code):
     """Empty the response packet `r` and address it to the request packet `p`."""
@@ -1646,27 +1661,11 @@ def _prepare(r, p, code):
     r[_REMOTE] = p[_REMOTE]
 
 
-_FAR_MS = const(1 << 28)  # 3 days: much further apart, ticks cannot be compared
-_RETRY_S = const(60)  # Max-Age of a refusal because a table is full
-_RETRY_MS = const(1000)
-# Code by method; an endpoint without resources is asked with those that are not assigned, too
-_PRESET = bytes((0, CONTENT, CREATED, CHANGED, DELETED, CONTENT)) + bytes((CHANGED,)) * 26
-
 def _label(r, p, resource):
     """Give the response packet `r` the Content-Format that Accept chose, or the resource's first, unless it has one."""
     if _find(r, _CONTENT_FORMAT) < 0:
         value = _uint_option(p, _ACCEPT) if p[_SEEN] & 1 << _ACCEPT else resource.formats[0]
         _add(r, _CONTENT_FORMAT, _uint_bytes(value))
-
-
-# What the `request` and `incoming` of an extension return, besides None to let the message pass
-REPLY = const(1)  # the response is filled
-CONSUMED = const(2)  # the message was taken
-
-# What _serving is asked to do with the request in hand, besides to refuse it with a code
-_ANSWER = const(0)
-_ANSWER_TO_GROUP = const(-1)
-_RENDER = const(-2)  # to fill the response, no more
 
 
 def _serving(engine):

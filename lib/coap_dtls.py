@@ -87,6 +87,7 @@ _POLL = const(3)  # requests to ioctl
 _FILENO = const(10)
 _VERIFY_REQUIRED = const(-27264)  # mbedTLS: a ClientHello without a valid cookie was answered
 _KEY_DIFFERS = const(-29056)
+_NO_MEMORY = (-32512, -24960, -20864, -16)  # mbedTLS: for a session, a cipher, a digest, a large number
 _DECRYPT_ERROR = b"\x15\xfe\xfd\0\0\0\0\0\0\xff\xff\0\2\2\x33"  # a fatal alert, in a record of epoch 0
 _ERRORS = (OSError, MemoryError)
 _REASONS = {
@@ -116,10 +117,9 @@ def _octets(what, value, longest):
 
 
 def _number(error):
-    """The number of an error of `tls`."""
-    if isinstance(error, MemoryError):
-        return errno.ENOMEM
-    return error.args[0] if error.args else 0
+    """The number of an error of `tls`; ENOMEM for each that means it."""
+    number = error.args[0] if error.args else 0
+    return errno.ENOMEM if isinstance(error, MemoryError) or number in _NO_MEMORY else number
 
 
 def _remote(address, number):
