@@ -2618,7 +2618,7 @@ class Endpoint(Engine):
               (bytes, peer) or None and never blocks. If it has attach(endpoint), that is called; if its is_secure is
               true, all is coaps, as with coap_dtls
 
-    The tables have a fixed size; each is an argument. With these sizes an endpoint takes 5.5 KB on a 32 bit board;
+    The tables have a fixed size; each is an argument. With these sizes an endpoint takes 6 KB on a 32 bit board;
     a slot's price is in bytes there (make size), that of an address some 60 more where one is held:
 
       transmissions   4    messages sent and not yet answered; 250 each in use, and the datagram
