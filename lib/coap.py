@@ -27,9 +27,6 @@ import os
 import sys
 import time
 
-# A builtin is looked for in the module first, which takes MicroPython long where it is not there
-from builtins import bytes, isinstance, len, min, str, type
-
 try:
     from micropython import const
 except ImportError:  # CPython
@@ -57,6 +54,9 @@ except ImportError:  # CPython: the same 30 bit milliseconds as on a board, so t
     def ticks_diff(until_ms, now_ms):
         return (until_ms - now_ms + 0x20000000 & 0x3FFFFFFF) - 0x20000000
 
+
+# A builtin is looked for in the module first, which takes MicroPython long where it is not there: these are there
+bytes, isinstance, len, min, str, type = bytes, isinstance, len, min, str, type
 
 VERSION = "0.1.0"
 _ON_CPYTHON = not hasattr(time, "sleep_ms")
@@ -710,7 +710,7 @@ class Options:
     def __getattr__(self, name):
         number = _option_number(name)
         values = _values(self.packet, number)
-        if number <= _MAX_KNOWN and _REPEATABLE >> number & 1 and name != "etag" or number == 292:
+        if _is_repeatable(number, name):
             return values
         if values:
             return values[0]
@@ -1354,7 +1354,7 @@ class ReceptionRecord:
             self.endpoint.extend(request, response)
         if _packed_len(response.packet, request.token) > self.endpoint.datagram_len:
             raise ValueError("the response is longer than datagram_len")
-        if request.packet[_SEEN] & _HAS_NO_RESPONSE and _is_unwanted(request.packet, response.code):
+        if _is_unwanted(request.packet, response.code):
             if request.mtype == CON and not self.is_acknowledged:
                 self.ack()
         elif request.mtype == CON and self.is_acknowledged:
@@ -1374,8 +1374,8 @@ def _unwanted(p):
 
 
 def _is_unwanted(p, code):
-    """Whether the request `p` wants no response of the class of `code` (RFC 7967 section 2.1)."""
-    return _unwanted(p) >> (code >> 5) - 1 & 1 != 0
+    """Whether the request `p`, a datagram, wants no response of the class of `code` (RFC 7967 section 2.1)."""
+    return p[_SEEN] & _HAS_NO_RESPONSE != 0 and _unwanted(p) >> (code >> 5) - 1 & 1 != 0
 
 
 def _host(peer):

@@ -38,9 +38,6 @@ assign a function there, or switch the limit off by unverified_len=None where no
 
 from binascii import crc32
 
-# A builtin is looked for in the module first, which takes MicroPython long where it is not there
-from builtins import bytes, len, type
-
 import coap
 from coap import ticks_diff
 
@@ -51,6 +48,9 @@ except ImportError:  # CPython
     def const(value):
         return value
 
+
+# A builtin is looked for in the module first, which takes MicroPython long where it is not there: these are there
+bytes, len, type = bytes, len, type
 
 # Slots of a packet, see coap.py
 _DATA = const(0)

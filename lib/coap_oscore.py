@@ -20,9 +20,6 @@ from coap_aes. Not here: outer block-wise transfers that a proxy makes, Appendix
 
 import os
 import sys
-
-# A builtin is looked for in the module first, which takes MicroPython long where it is not there
-from builtins import bytearray, bytes, getattr, int, len
 from hashlib import sha256
 
 import coap
@@ -34,6 +31,9 @@ except ImportError:  # CPython
     def const(value):
         return value
 
+
+# A builtin is looked for in the module first, which takes MicroPython long where it is not there: these are there
+bytearray, bytes, getattr, int, len = bytearray, bytes, getattr, int, len
 
 AESCCM = None
 try:

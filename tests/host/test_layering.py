@@ -6,7 +6,7 @@ import statistics
 from programs import ROOT
 
 RULER = "# ---- I/O ----"
-ALLOWED_IMPORTS = {"builtins", "micropython", "time", "os", "sys", "gc", "socket", "select", "errno"}
+ALLOWED_IMPORTS = {"micropython", "time", "os", "sys", "gc", "socket", "select", "errno"}
 IO_NAMES = {"socket", "select", "print", "input", "open"}
 CLOCK_NAMES = {
     *("ticks_ms", "ticks_us", "ticks_cpu", "time_ns", "monotonic", "monotonic_ns"),
