@@ -9,22 +9,15 @@ import sys
 import aiocoap
 from aiocoap.credentials import CredentialsMap
 from aiocoap.oscore_sitewrapper import OscoreSiteWrapper
-from aiocoap.resource import ObservableResource, Resource, Site
+from aiocoap.resource import ObservableResource, Site
+
+import aiocoap_serve
 
 STEP_S = 0.1
 
 
-class Text(Resource):
+class Text(aiocoap_serve.Text):
     """GET, PUT, POST and DELETE of a text of any length."""
-
-    text = b"hello"
-
-    async def render_get(self, request):
-        return aiocoap.Message(payload=self.text, content_format=0)
-
-    async def render_put(self, request):
-        self.text = request.payload
-        return aiocoap.Message(code=aiocoap.CHANGED)
 
     async def render_post(self, request):
         return aiocoap.Message(code=aiocoap.CHANGED, payload=request.payload[::-1])

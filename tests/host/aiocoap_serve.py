@@ -38,4 +38,5 @@ async def main(port):
     await asyncio.get_running_loop().create_future()
 
 
-asyncio.run(main(int(sys.argv[1])))
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1])))
