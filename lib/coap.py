@@ -56,7 +56,7 @@ except ImportError:  # CPython: the same 30 bit milliseconds as on a board, so t
 
 
 # A builtin is looked for in the module first, which takes MicroPython long where it is not there: these are there
-bytes, isinstance, len, min, str, type = bytes, isinstance, len, min, str, type
+bytearray, bytes, isinstance, len, min, str, tuple, type = bytearray, bytes, isinstance, len, min, str, tuple, type
 
 VERSION = "0.1.0"
 _ON_CPYTHON = not hasattr(time, "sleep_ms")
@@ -182,23 +182,24 @@ _LENGTHS = (
 )  # fmt: skip
 _LARGE = (35, 39, 60, 252, 258, 292)  # numbers of the places 29 to 34
 _LONGEST = {29: 1034, 32: 40}  # Proxy-Uri and Echo
+# The options by name; below 0: read and assigned as a tuple of several values
 _NAMES = {
-    "if_match": 1,
+    "if_match": -1,
     "uri_host": 3,
     "etag": 4,
-    "etags": 4,
+    "etags": -4,
     "if_none_match": 5,
     "observe": 6,
     "uri_port": 7,
-    "location_path": 8,
+    "location_path": -8,
     "oscore": 9,
-    "uri_path": 11,
+    "uri_path": -11,
     "content_format": 12,
     "max_age": 14,
-    "uri_query": 15,
+    "uri_query": -15,
     "hop_limit": 16,
     "accept": 17,
-    "location_query": 20,
+    "location_query": -20,
     "block2": 23,
     "block1": 27,
     "size2": 28,
@@ -207,7 +208,7 @@ _NAMES = {
     "size1": 60,
     "echo": 252,
     "no_response": 258,
-    "request_tag": 292,
+    "request_tag": -292,
 }
 
 
@@ -275,8 +276,8 @@ def _index(p, data):
     if n < 4:
         return 0
     b = data[0]
-    at = 4 + (b & 15)
-    if b & 0xC0 != 0x40 or at > 12:
+    at = (b & 0xCF) - 0x3C  # where the token ends: in version 1, 0x40, it has 0 to 8 bytes
+    if at < 4 or at > 12:
         return 0
     number = data[1]
     if not 0x3D >> (number >> 5) & 1 or not number and n > 4:  # the classes are 0, 2, 3, 4 and 5
@@ -328,6 +329,8 @@ def _index(p, data):
                 p[_PATH] = at
                 p[_FIRST_LEN] = length
             at += length
+            while at < n and data[at] < 13:  # the segments that follow
+                at += data[at] + 1
             p[_PATH_END] = at
         else:
             at += length
@@ -410,19 +413,21 @@ def _fits(place, length):
     return _LENGTHS[place] < 0 and length <= _LONGEST.get(place, 255)
 
 
-def _read_value(p, start, kind):
-    """The value under the cursor of `p`, of the format `kind`; raises FormatError if it is text and not UTF-8."""
-    if kind == _UINT:
-        return _uint(p[_DATA], start, p[_STOP])
-    if kind == _EMPTY:
-        return True
-    value = p[_DATA][start : p[_STOP]]
-    if kind != _STRING:
-        return bytes(value)
+def _text(value, number):
+    """The bytes `value` of option `number` as str; raises FormatError."""
     try:
         return str(value, "utf-8")
     except ValueError:
-        raise FormatError("option %d is not UTF-8" % p[_NUMBER]) from None
+        raise FormatError("option %d is not UTF-8" % number) from None
+
+
+def _read_value(p, start, kind):
+    """The value under the cursor of `p`, of the format `kind`; raises FormatError if it is text and not UTF-8."""
+    if kind == _STRING:
+        return _text(p[_DATA][start : p[_STOP]], p[_NUMBER])
+    if kind == _UINT:
+        return _uint(p[_DATA], start, p[_STOP])
+    return kind == _EMPTY or bytes(p[_DATA][start : p[_STOP]])
 
 
 def _values(p, number):
@@ -430,15 +435,14 @@ def _values(p, number):
     if p[_START] and number <= _MAX_KNOWN and not p[_SEEN] >> number & 1:
         return ()
     place = _place(number)
-    kind = _FORMAT[place]
-    data = p[_DATA]
     values = []
     at = _find(p, number)
     while at >= 0:
         if _fits(place, p[_STOP] - at):
-            values.append(_read_value(p, at, kind))
+            value = _read_value(p, at, _FORMAT[place])
+            values.append(value)
         at = p[_STOP]
-        if at >= p[_END] or data[at] >> 4:
+        if at >= p[_END] or p[_DATA][at] >> 4:
             break
         at = _step(p, at)
     return tuple(values)
@@ -463,9 +467,9 @@ def _encode_value(number, value):
         _check("an option's number", number, 1, 65535)
         place = _place(number)
     kind = _FORMAT[place]
-    if isinstance(value, str) and (kind == _STRING or kind == _ANY):
+    if (kind == _STRING or kind == _ANY) and isinstance(value, str):
         value = value.encode()
-    elif isinstance(value, int) and (kind == _UINT or kind == _ANY):
+    elif (kind == _UINT or kind == _ANY) and isinstance(value, int):
         value = _uint_bytes(value)
     elif kind == _EMPTY and value is True:
         value = b""
@@ -597,13 +601,13 @@ def _remove(p, number):
 
 def _replace(p, number, values):
     """Put `values` in the place of all options `number` in `p`; not half of them if one cannot be encoded."""
-    encoded = []
-    for value in values:
-        encoded.append(_encode_value(number, value))
+    values = list(values)
+    for at in range(len(values)):
+        values[at] = _encode_value(number, values[at])
     if p[_START] or number <= p[_LAST]:
         _remove(p, number)
-    for value in encoded:
-        _add(p, number, value)
+    for at in range(len(values)):
+        _add(p, number, values[at])
 
 
 def _packed_len(p, token):
@@ -666,29 +670,21 @@ def _format_error(at):
 
 
 def _option_number(name):
-    """The number of the option of that name; raises AttributeError if there is none."""
+    """What _NAMES has of that name; raises AttributeError if there is no such option."""
     number = _NAMES.get(name)
     if number is None:
         raise AttributeError("no option is named " + name)
     return number
 
 
-def _is_repeatable(number, name):
-    """Whether the option has several values under this name."""
-    if number > _MAX_KNOWN:
-        return number == 292
-    return _REPEATABLE >> number & 1 and name != "etag"
-
-
-def _set_option(p, name, value):
-    """Put `value` in the place of all options of that name, as Options has it."""
-    number = _option_number(name)
+def _set_option(p, name, number, value):
+    """Put `value` in the place of all options of that name and number in _NAMES, as Options has it."""
     if value is None or value is False:
-        _remove(p, number)
-    elif _is_repeatable(number, name):
-        if isinstance(value, (str, bytes)):
+        _remove(p, abs(number))
+    elif number < 0:
+        if isinstance(value, str) or isinstance(value, _BYTES):
             raise TypeError("%s takes a tuple of values" % name)
-        _replace(p, number, value)
+        _replace(p, -number, value)
     else:
         value = _encode_value(number, value)
         if p[_START] or number <= p[_LAST]:
@@ -709,18 +705,18 @@ class Options:
 
     def __getattr__(self, name):
         number = _option_number(name)
+        if number < 0:
+            return _values(self.packet, -number)
         values = _values(self.packet, number)
-        if _is_repeatable(number, name):
-            return values
         if values:
             return values[0]
         return False if number == _IF_NONE_MATCH else None
 
     def __delattr__(self, name):
-        _remove(self.packet, _option_number(name))
+        _remove(self.packet, abs(_option_number(name)))
 
     def __setattr__(self, name, value):
-        _set_option(self.packet, name, value)
+        _set_option(self.packet, name, _option_number(name), value)
 
 
 class Message:
@@ -763,7 +759,7 @@ class Message:
         buffer=None,
         **options
     ):
-        self.packet = [
+        self.packet = p = [
             bytearray(), 0, 0, code, mtype, mid, token, payload, 0, 0, 0, 0, 0, 0, 0, remote, None, transport_tuning,
             None, None,
         ]  # fmt: skip
@@ -783,9 +779,10 @@ class Message:
             self.set_request_uri(uri)
         if options:
             for name in options:
-                if name not in _NAMES:
+                number = _NAMES.get(name)
+                if number is None:
                     raise TypeError("a message has no field or option named " + name)
-                _set_option(self.packet, name, options[name])
+                _set_option(p, name, number, options[name])
 
     code = _field("code", _CODE, 255)
     mtype = _field("mtype", _MTYPE, 3)
@@ -916,7 +913,7 @@ class Message:
                 raise ValueError("the message needs %d bytes, its buffer has %d" % (needed_len, kept[1]))
             self.write(kept[0])
             return kept[0]
-        out = bytearray(4)
+        out = bytearray(64)  # one that grows moves
         self.write(out)
         return bytes(out)
 
@@ -947,7 +944,7 @@ class Message:
             if name == "uri":
                 copy.set_request_uri(changes[name])
             elif name in _NAMES:
-                _set_option(p, name, changes[name])
+                _set_option(p, name, _NAMES[name], changes[name])
             elif name in ("code", "mtype", "mid", "token", "payload", "remote", "transport_tuning"):
                 setattr(copy, name, changes[name])
             else:
@@ -1044,7 +1041,7 @@ class Message:
             if _FORMAT[_place(number)] == _UINT:
                 value = _uint(value, 0, len(value))
             for name in _NAMES:
-                if _NAMES[name] == number and name != "etags":
+                if abs(_NAMES[name]) == number and name != "etags":
                     number = name
             line += " %s=%r" % (number, value)
         return "%s, %d bytes>" % (line, len(self.payload))

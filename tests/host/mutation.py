@@ -172,8 +172,8 @@ MUTANTS = (
     ("no error to a group", "if reply is not None and 64 <= reply[1] < 128 and", "if reply is not None and"),
     # the format, section 3
     ("only a CON is reset", "if len(data) < 4 or data[0] >> 4 != 4:", "if len(data) < 4:"),
-    ("the version", "if b & 0xC0 != 0x40 or at > 12:", "if at > 12:"),
-    ("tokens up to 8 bytes", "if b & 0xC0 != 0x40 or at > 12:", "if b & 0xC0 != 0x40:"),
+    ("the version", "at = (b & 0xCF) - 0x3C", "at = 4 + (b & 15)"),
+    ("tokens up to 8 bytes", "if at < 4 or at > 12:", "if at < 4:"),
     ("a marker has a payload", "if at == n:\n                return at\n", "if False:\n                return at\n"),
     ("reserved classes", "if not 0x3D >> (number >> 5) & 1 or not number and n > 4:", "if not number and n > 4:"),
     ("an empty message is empty", "& 1 or not number and n > 4:", "& 1:"),
