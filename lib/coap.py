@@ -1734,7 +1734,14 @@ def _serving(engine):
             # What is the response?
             seen = p[_SEEN]
             preset = refusal or _PRESET[code]
-            _prepare(r, p, preset)
+            if r[_END]:  # what _prepare does
+                r[_DATA][:] = b""
+                r[_END] = r[_LAST] = 0
+            r[_CODE] = preset
+            r[_MTYPE] = p[_MTYPE]
+            r[_TOKEN] = None
+            r[_PAYLOAD] = b""
+            r[_REMOTE] = p[_REMOTE]
             if refusal:
                 result = REPLY
                 if refusal == SERVICE_UNAVAILABLE:
@@ -2645,6 +2652,7 @@ class Endpoint(Engine):
         self._polled = []
         self._poller = None if _ON_CPYTHON or not select else select.poll()
         self._ready = self._select if _ON_CPYTHON else self._poller and self._poller.ipoll
+        self._receive = self.receive  # in the dict that MicroPython looks through first, not in the last of three
         self._groups = {}  # socket registered as receiving for a group -> what join() was given
         self._port = port
         self._bound_to = self._reopened_ms = None
@@ -2848,7 +2856,7 @@ class Endpoint(Engine):
         if self._groups and sock in self._groups:
             reply = self.receive(got[0], got[1], ticks_ms(), True)
         else:
-            reply = self.receive(got[0], got[1], ticks_ms())
+            reply = self._receive(got[0], got[1], ticks_ms())
         if reply is not None:
             self.peer = got[1]
             self._send_datagram(reply)
