@@ -138,7 +138,7 @@ _END = const(2)  # offset behind the last option
 _CODE = const(3)
 _MTYPE = const(4)
 _MID = const(5)
-_TOKEN = const(6)  # None: still in _DATA
+_TOKEN = const(6)  # of a message being built; None: that of the request it answers
 _PAYLOAD = const(7)  # None: still in _DATA
 _SEEN = const(8)  # bit n: option n is there and well-formed, for n up to 28; and the three bits below
 _PATH = const(9)  # offset of the first Uri-Path's value; 0: there is none
@@ -288,7 +288,6 @@ def _index(p, data):
     p[_MTYPE] = b >> 4 & 3
     p[_CODE] = number
     p[_MID] = data[2] << 8 | data[3]
-    p[_TOKEN] = None
     p[_PAYLOAD] = None
     p[_START] = at
     p[_PATH] = 0
@@ -518,7 +517,7 @@ def _put_extension(out, n):
 
 def _token(p):
     """The token of `p` as bytes."""
-    return p[_DATA][4 : p[_START]] if p[_TOKEN] is None else p[_TOKEN]
+    return p[_DATA][4 : p[_START]] if p[_START] else p[_TOKEN]
 
 
 def _payload(p):
@@ -795,9 +794,7 @@ class Message:
     def token(self):
         """The token, 0 to 8 bytes."""
         p = self.packet
-        if p[_TOKEN] is not None:
-            return p[_TOKEN]
-        if not p[_START]:  # a response that a handler is filling: its request has it
+        if not p[_START] and p[_TOKEN] is None:  # a response that a handler is filling: its request has it
             p = p[_REQUEST].packet
         return _token(p)
 
@@ -925,7 +922,7 @@ class Message:
         p = self.packet
         if p[_CODE] is None or p[_MTYPE] is None or p[_MID] is None:
             raise ValueError("a message to encode needs code, mtype and mid")
-        token = self.token if p[_TOKEN] is None else p[_TOKEN]
+        token = self.token if p[_START] or p[_TOKEN] is None else p[_TOKEN]
         if not p[_CODE] and _packed_len(p, token) > 4:
             raise ValueError("an empty message has no token, options or payload")
         _write(p, buffer, p[_MTYPE], p[_MID], token)

@@ -41,7 +41,7 @@ GROWTH = (
     ),
     (
         "open exchanges",
-        (0, "server ours"),
+        (0, "server 256 KB"),
         (1, "server 1 open exchange"),
         (4, "server 4 open exchanges"),
         (16, "server 16 open exchanges"),
