@@ -10,8 +10,8 @@ include("$(PORT_DIR)/boards/manifest.py")
 
 for name in sorted(os.listdir("../../lib")):
     if name.endswith(".py"):
-        module(name, base_dir="../../lib", opt=3)
-module("sensor_server.py", base_dir="..", opt=3)
-module("oscore_setup.py", base_dir="..", opt=3)
-module("coaps_setup.py", base_dir="..", opt=3)
+        module(name, base_path="../../lib", opt=3)
+module("sensor_server.py", base_path="..", opt=3)
+module("oscore_setup.py", base_path="..", opt=3)
+module("coaps_setup.py", base_path="..", opt=3)
 module("board.py", opt=3)

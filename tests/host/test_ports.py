@@ -969,8 +969,8 @@ def test_manifest_freezes_the_library_the_application_and_the_board(name, monkey
     monkeypatch.chdir(ROOT / "ports" / name)
     frozen = {}
 
-    def module(file, base_dir=".", opt=None):
-        frozen[file] = os.path.exists(os.path.join(base_dir, file))
+    def module(module_path, base_path=".", opt=None):  # as in MicroPython's tools/manifestfile.py
+        frozen[module_path] = opt == 3 and os.path.exists(os.path.join(base_path, module_path))
 
     def include(file):
         assert file == "$(PORT_DIR)/boards/manifest.py"
