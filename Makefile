@@ -1,12 +1,12 @@
 # Everything a developer runs. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help venv peers run test lint size bench prove loss fuzz spoof flood soak timers blocks observe oscore mutation mpy clean
+.PHONY: help venv peers run test lint size size32 bench prove loss fuzz spoof flood soak timers blocks observe oscore mutation mpy clean
 .PHONY: deploy console test-board dist
 PYTHON ?= python3
 BIN := .venv/bin
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 venv: .venv/.stamp  ## make .venv with the tools of requirements-dev.txt
 .venv/.stamp: requirements-dev.txt
@@ -27,6 +27,9 @@ lint: venv  ## check the style
 
 size: venv  ## bytes of source, .mpy and heap; fails over the budget
 	$(BIN)/python tools/size.py --strict
+
+size32: venv  ## the heap on a 32-bit MicroPython, from .mpy, ROMFS and frozen; builds it first (gcc-multilib)
+	@$(BIN)/python tools/size32.py
 
 bench: venv  ## measure the speed
 	$(BIN)/python tools/bench.py

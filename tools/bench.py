@@ -206,7 +206,7 @@ def main():
     is_whole = not arguments.quick and not arguments.only
     parts = QUICK if arguments.quick else [PARTS[name] for name in arguments.only or PARTS]
     rounds = measure(parts, arguments.rounds)
-    ratios, in_bytes = budgets.judge(rounds, budgets.SPEED), budgets.judge(rounds, budgets.MEMORY)
+    ratios, in_bytes = budgets.judge(rounds, budgets.SPEED), budgets.judge(rounds, budgets.memory(rounds))
     if not is_whole:
         ratios, in_bytes = ([entry for entry in table if entry["n"]] for table in (ratios, in_bytes))
     found = medians(rounds)

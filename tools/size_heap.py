@@ -1,9 +1,15 @@
-"""Runs scripts on 64-bit and 32-bit MicroPython and says what heap they keep, and the smallest in which they work."""
+"""Runs scripts on 64-bit and 32-bit MicroPython and says what heap they keep, and the smallest in which they work.
+
+run: in what follows, a function that runs a script file, (script, folder, *options) -> finished process, on a
+MicroPython that imports from the folder: run_on_64_bits, run_on_32_bits or one of tools/unix32.py. prelude: lines of
+a script that go before, to import from elsewhere.
+"""
 
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +33,10 @@ print(gc.mem_alloc() - before)
 """
 
 
+# Imported before it is measured what comes behind: in the WebAssembly build binascii is Python, on a board it is not.
+BUILT_IN = "binascii"
+
+
 class MeasureError(Exception):
     """Something cannot be measured; the text is the last line of what MicroPython said."""
 
@@ -46,15 +56,26 @@ def compile_to(folder, source):
     return target
 
 
+def compile_library(folder):
+    """Compiles every file of lib/ into `folder` and returns the module names, coap first."""
+    sources = sorted((ROOT / "lib").glob("*.py"))
+    return [compile_to(folder, source).stem for source in sources]
+
+
 def environment(folder):
     """Returns the environment in which unix MicroPython imports from `folder`."""
     return os.environ | {"MICROPYPATH": f"{folder}:.frozen"}
 
 
+def run_unix(program, script, folder, *options):
+    """Runs a script file on a MicroPython of the unix port, the path `program`; returns the finished process."""
+    command = [program, *options, str(script)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment(folder), timeout=TIMEOUT_S)
+
+
 def run_on_64_bits(script, folder, *options):
     """Runs a script file on unix MicroPython, which imports from `folder`; returns the finished process."""
-    command = [beside_python("micropython"), *options, str(script)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(folder), timeout=TIMEOUT_S)
+    return run_unix(beside_python("micropython"), script, folder, *options)
 
 
 def run_on_32_bits(script, folder):
@@ -79,14 +100,38 @@ def lines_of(done):
     return done.stdout.splitlines()
 
 
-def heap_kept(run, names, folder):
+def or_reason(function, *arguments):
+    """Returns what a function returns, or why that cannot be told, as text."""
+    try:
+        return function(*arguments)
+    except MeasureError as error:
+        return str(error)
+
+
+def in_kb(figure):
+    """Returns a figure in KB as text, and a reason as it is."""
+    return f"{figure} KB" if isinstance(figure, int) else figure
+
+
+def heap_kept(run, names, folder, prelude=""):
     """Returns the bytes of heap that each module keeps, imported in this order.
 
-    run: run_on_64_bits or run_on_32_bits. Raises MeasureError when an import fails.
+    Raises MeasureError when an import fails.
     """
     script = folder / "keeps.py"
-    script.write_text("".join(KEEPS_SCRIPT.format(name=name) for name in names))
+    script.write_text(prelude + "".join(KEEPS_SCRIPT.format(name=name) for name in names))
     return [int(line) for line in lines_of(run(script, folder))]
+
+
+def kept_beside_coap(run, name, folder, prelude=""):
+    """Returns the bytes of heap that a module keeps in addition to coap."""
+    return heap_kept(run, ["coap"] if name == "coap" else ["coap", BUILT_IN, name], folder, prelude)[-1]
+
+
+def kept_by_all(run, names, folder, prelude=""):
+    """Returns the bytes of heap that coap and the modules behind it keep, `names` in this order."""
+    kept = heap_kept(run, [names[0], BUILT_IN, *names[1:]], folder, prelude)
+    return sum(kept) - kept[1]
 
 
 def smallest_heap_kb(works):
@@ -106,8 +151,17 @@ def smallest_heap_kb(works):
     return enough
 
 
-def smallest_heap_to_import_kb(name, folder):
-    """Returns the smallest heap in KB in which 64-bit MicroPython imports a module from `folder`."""
+def smallest_heap_to_import_kb(name, folder, run=run_on_64_bits):
+    """Returns the smallest heap in KB in which a module is imported, or several, as in "coap, coap_observe"."""
     script = folder / "imports.py"
     script.write_text(f"import {name}\n")
-    return smallest_heap_kb(lambda kb: not run_on_64_bits(script, folder, "-X", f"heapsize={kb}k").returncode)
+    return smallest_heap_kb(lambda kb: not run(script, folder, "-X", f"heapsize={kb}k").returncode)
+
+
+def smallest_heap_to_compile_kb(sources, run=run_on_64_bits):
+    """Returns the smallest heap in KB in which files of source are compiled and imported, in this order."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for source in sources:
+            shutil.copy(source, folder)
+        return smallest_heap_to_import_kb(", ".join(source.stem for source in sources), folder, run)

@@ -1,4 +1,4 @@
-"""Measures the heap that ports/sensor_server.py needs: serving from .mpy on 64 bits, and what it keeps on 32 bits."""
+"""Measures the heap that ports/sensor_server.py needs: the smallest that serves, and what it keeps on WebAssembly."""
 
 import select
 import socket
@@ -30,13 +30,25 @@ class Board:
     def poll(self):
         return 3600000
 """
-SERVE_SCRIPT = (
-    BOARD
-    + """
+# Has the server send and take bodies of several blocks, too, which it does not need.
+ATTACHES_BLOCKS = """
+import coap_block
+import sensor_server
+
+build = sensor_server.build
+
+
+def build_with_blocks(board, endpoint):
+    coap_block.attach(endpoint)
+    build(board, endpoint)
+
+
+sensor_server.build = build_with_blocks
+"""
+SERVES = """
 import sensor_server
 sensor_server.run(Board(), {port}, "127.0.0.1")
 """
-)
 # On WebAssembly there is no socket: a transport that is played answers. Collects at the top level as ever.
 KEPT_SCRIPT = (
     BOARD
@@ -135,28 +147,30 @@ def is_served(process, port):
         return line.startswith("serving") and all(answers(sock, request) for request in requests())
 
 
-def serves(folder, heap_kb):
-    """Returns whether the sensor server serves from .mpy in a heap of this size."""
+def serves(folder, heap_kb, program=None, prelude=""):
+    """Returns whether the sensor server serves in a heap of this size, on the 64-bit MicroPython or on `program`."""
     port = free_port()
     script = folder / "serves.py"
-    script.write_text(SERVE_SCRIPT.format(port=port))
-    command = [beside_python("micropython"), "-X", f"heapsize={heap_kb}k", script]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(folder)) as process:
+    script.write_text(prelude + BOARD + SERVES.format(port=port))
+    command = [program or beside_python("micropython"), "-X", f"heapsize={heap_kb}k", script]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, text=True, env=environment(folder), **pipes) as process:
         try:
             return is_served(process, port)
         finally:
             process.kill()
 
 
-def smallest_heap_to_serve_kb(folder):
-    """Returns the smallest heap in KB in which the sensor server serves on 64 bits, with a socket."""
-    compile_port(folder)
-    return smallest_heap_kb(lambda heap_kb: serves(folder, heap_kb))
+def smallest_heap_to_serve_kb(folder, program=None, prelude=""):
+    """Returns the smallest heap in KB in which the sensor server serves, with a socket.
+
+    folder: of .mpy with the library and the server, by compile_port, unless `prelude` or `program` has them
+    """
+    return smallest_heap_kb(lambda heap_kb: serves(folder, heap_kb, program, prelude))
 
 
 def kept_on_32_bits(folder):
     """Returns (bytes allocated per exchange, bytes kept by library, server and tables after all) on 32 bits."""
-    compile_port(folder)
     script = folder / "kept.py"
     script.write_text(KEPT_SCRIPT.replace("{requests!r}", repr(requests())))
     allocated, kept = lines_of(run_on_32_bits(script, folder))

@@ -1,5 +1,7 @@
-"""make size: its figures grow with what is measured, its budgets are judged, and its complaints are one sentence."""
+"""make size, size32: figures grow with what is measured, budgets are judged, complaints are one sentence."""
 
+import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ import size_dtls  # noqa: E402
 import size_functions  # noqa: E402
 import size_heap  # noqa: E402
 import size_serve  # noqa: E402
+import unix32  # noqa: E402
 
 SMALL = "def a():\n    return 1\n"
 PARTS = """
@@ -171,6 +174,50 @@ def test_judge_when_there_are_rounds_then_ratios_are_taken_within_a_round():
     (entry,) = budgets.judge(rounds, [budgets.Row("x", "a.x", "b.x", "<=", 2, 1)])
     assert (entry["median"], entry["least"], entry["most"], entry["n"]) == (3, 2, 4, 3)
     assert budgets.misses([entry]) == [entry]
+
+
+def test_memory_when_32_bits_were_not_built_then_rows_are_called_estimates_and_the_command_is_named():
+    names = [row.what for row in budgets.memory([{"size": {"serving": 1}}])]
+    assert sum(name.endswith(", estimate") for name in names) == 2
+    assert "... the same, frozen: make size32" in names
+
+
+def test_memory_when_32_bits_were_measured_then_no_row_is_an_estimate():
+    names = [row.what for row in budgets.memory([{"size": {"frozen": 1}}])]
+    assert "... the same, frozen" in names and not [name for name in names if "estimate" in name or "make" in name]
+
+
+def test_fetch_when_the_file_is_the_expected_one_then_it_is_there(tmp_path):
+    (tmp_path / "sent").write_bytes(b"source")
+    url = (tmp_path / "sent").as_uri()
+    unix32.fetch(url, hashlib.sha256(b"source").hexdigest(), tmp_path / "taken")
+    assert (tmp_path / "taken").read_bytes() == b"source"
+
+
+@pytest.mark.parametrize("name, expected", [("sent", "is another file than it was"), ("nosuch", "cannot be fetched")])
+def test_fetch_when_it_is_another_file_or_none_then_it_is_an_error_and_nothing_is_kept(tmp_path, name, expected):
+    (tmp_path / "sent").write_bytes(b"changed")
+    url = (tmp_path / name).as_uri()
+    with pytest.raises(size_heap.MeasureError, match=expected):
+        unix32.fetch(url, hashlib.sha256(b"source").hexdigest(), tmp_path / "taken")
+    assert not (tmp_path / "taken").exists()
+
+
+@pytest.mark.parametrize(
+    "present, expected",
+    [((), "apt-get install make gcc gcc-multilib"), (("make", "gcc"), "apt-get install gcc-multilib")],
+)
+def test_size32_when_there_is_no_compiler_for_32_bits_then_it_says_what_to_install(tmp_path, present, expected):
+    """A gcc without its 32-bit libraries fails, as the one here does."""
+    for name in present:
+        (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    command = [sys.executable, ROOT / "tools/size32.py"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PATH": str(tmp_path)})
+    assert done.returncode == 1 and not done.stdout
+    assert done.stderr.splitlines() == [
+        f"cannot be measured: a 32-bit MicroPython cannot be built before: {expected}",
+    ]
 
 
 @pytest.mark.parametrize(
