@@ -1558,6 +1558,14 @@ class _Duplicates:
                     return slot
         return -1
 
+    def known(self, peer):
+        """`peer`, or the address equal to it that is held already.
+
+        Each datagram comes with a new address. Those that are held would lie all over the heap, and leave no room in
+        one piece for the next datagram.
+        """
+        return self.peers[self.peers.index(peer)] if peer in self.peers else peer
+
     def is_answered(self, slot):
         """Whether the message in `slot` must not be handled again: its reply is there, or it is kept."""
         return slot >= self.recent or len(self.replies[slot]) > 0
@@ -2850,12 +2858,13 @@ class Endpoint(Engine):
             if self.reopens_on_empty:
                 self._renew(sock)
             return
+        peer = self.peer if got[1] == self.peer else self._duplicates.known(got[1])
         if self._groups and sock in self._groups:
-            reply = self.receive(got[0], got[1], ticks_ms(), True)
+            reply = self.receive(got[0], peer, ticks_ms(), True)
         else:
-            reply = self._receive(got[0], got[1], ticks_ms())
+            reply = self._receive(got[0], peer, ticks_ms())
         if reply is not None:
-            self.peer = got[1]
+            self.peer = peer
             self._send_datagram(reply)
 
     def _send_datagram(self, packed):

@@ -231,6 +231,21 @@ def test_next_event_when_something_is_open_then_the_time_until_it():
         check.eq((endpoint.next_event_ms(), endpoint.next_event_reason), (1500, "retransmit"))
 
 
+# ---- memory ----
+
+
+def test_receive_when_peers_are_known_then_the_address_of_each_is_held_once():
+    """A new address with each datagram, held in each slot of the duplicates, would leave the heap full of holes."""
+    received = [(get(mid), tuple(["192.0.2.%d" % (mid % 3), 5683])) for mid in range(16)]
+    endpoint, transport = serve()
+    transport.inbox.extend(received)
+    for _ in received:
+        endpoint.process(0)
+    check.eq([peer for _, peer in transport.sent], [peer for _, peer in received])
+    peers = [peer for peer in endpoint._duplicates.peers if peer is not None]
+    check.eq((len(peers), len(set([id(peer) for peer in peers]))), (16, 3))
+
+
 # ---- several transports ----
 
 

@@ -10,6 +10,11 @@ from size_heap import ROOT, beside_python, compile_to, environment, lines_of, ru
 EXCHANGES = 100
 ANSWER_TIMEOUT_S = 1
 
+# As main.py of a board does before it imports anything
+COLLECTS_OFTEN = """
+import gc
+gc.threshold(gc.mem_free() // 16)
+"""
 BOARD = """
 class Board:
     name = "a board"
@@ -151,7 +156,7 @@ def serves(folder, heap_kb, program=None, prelude=""):
     """Returns whether the sensor server serves in a heap of this size, on the 64-bit MicroPython or on `program`."""
     port = free_port()
     script = folder / "serves.py"
-    script.write_text(prelude + BOARD + SERVES.format(port=port))
+    script.write_text(COLLECTS_OFTEN + prelude + BOARD + SERVES.format(port=port))
     command = [program or beside_python("micropython"), "-X", f"heapsize={heap_kb}k", script]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, text=True, env=environment(folder), **pipes) as process:

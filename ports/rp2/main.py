@@ -8,6 +8,11 @@ version = tuple(sys.implementation.version[:2])
 if version < OLDEST:
     print("MicroPython %d.%d is too old, take %d.%d or newer: https://micropython.org/download/" % (version + OLDEST))
 else:
+    import gc
+
+    # Often, so that what is kept lies close together: in a heap that is full of holes no datagram finds room
+    gc.threshold(gc.mem_free() // 16)
+
     import machine
 
     import board
