@@ -805,7 +805,7 @@ class Message:
         _check("a token's length", len(value), 0, 8)
         if self.packet[_START]:
             _own(self.packet)
-        self.packet[_TOKEN] = value
+        self.packet[_TOKEN] = bytes(value)
 
     @property
     def payload(self):
@@ -937,10 +937,10 @@ class Message:
             if p[_TOKEN] is None:  # the response of a handler: the request it hangs on will be used again
                 p[_TOKEN] = self.token
                 p[_REQUEST] = None
+        if "uri" in changes:  # first: a dict of MicroPython has no order
+            copy.set_request_uri(changes.pop("uri"))
         for name in changes:
-            if name == "uri":
-                copy.set_request_uri(changes[name])
-            elif name in _NAMES:
+            if name in _NAMES:
                 _set_option(p, name, _NAMES[name], changes[name])
             elif name in ("code", "mtype", "mid", "token", "payload", "remote", "transport_tuning"):
                 setattr(copy, name, changes[name])
@@ -976,7 +976,8 @@ class Message:
         """The URI that a request asks for (RFC 7252 section 6.5), of a response that of its request.
 
         Host and port come from Uri-Host and Uri-Port, else from remote; a response to a group's request has the
-        responder's address. Raises ValueError if there is neither.
+        responder's address. Raises ValueError if there is neither. In a handler remote is who asks: for the URI that
+        was asked for, take that of request.copy(remote="host:port") with the server's own.
         """
         request = self.request if self.code and self.code >= 64 else self
         if request is None:
@@ -1052,7 +1053,7 @@ def code_text(code):
         return ("GET", "POST", "PUT", "DELETE", "FETCH", "PATCH", "iPATCH")[code - 1]
     text = "%d.%02d" % (code >> 5, code & 31)
     for name in globals():
-        if globals()[name] == code and name.isupper() and name[0] != "_":
+        if globals()[name] == code > 63 and name.isupper() and name[0] != "_":
             for word in name.split("_"):
                 text += " " + word[0] + word[1:].lower()
     return text
@@ -1077,7 +1078,8 @@ def _parse_uri(uri):
     authority, _, path = rest.partition("/")
     host, port = _split_authority(authority)
     if not _is_ip_literal(host):
-        _add(p, _URI_HOST, _encode_value(_URI_HOST, _unquote(host)))
+        host = _unquote(host)
+        _add(p, _URI_HOST, _encode_value(_URI_HOST, host))
     for segment in _split_path(path) if path else ():
         _add(p, _URI_PATH, _encode_value(_URI_PATH, segment))
     for part in query.split("&") if mark else ():
@@ -1139,7 +1141,10 @@ def _unquote(text):
             raise ValueError("% takes two hexadecimal digits in " + text)
         out.append(int(digits, 16))
         out += part[2:].encode()
-    return str(out, "utf-8")
+    try:
+        return str(out, "utf-8")
+    except ValueError:
+        raise ValueError("% encodes what is not UTF-8 in " + text) from None
 
 
 _PLAIN = b"-._~!$&'()*+,;=:@"  # what a path segment has as it is, besides letters and digits (RFC 3986)
@@ -1193,6 +1198,7 @@ def is_multicast(address):
 # ---- message layer: tuning, records ----
 
 _MAX_LATENCY_MS = const(100000)  # RFC 7252 section 4.8.2
+_FAR_MS = const(1 << 28)  # 3 days: much further apart, ticks cannot be compared
 
 
 class Tuning:
@@ -1224,6 +1230,7 @@ class Tuning:
         self.max_transmit_wait_ms = longest_ms * ((2 << max_retransmit) - 1)
         self.non_lifetime_ms = self.max_transmit_span_ms + _MAX_LATENCY_MS
         self.exchange_lifetime_ms = self.non_lifetime_ms + _MAX_LATENCY_MS + ack_timeout_ms
+        _check("exchange_lifetime_ms", self.exchange_lifetime_ms, 0, _FAR_MS)
 
 
 # Life of a TransmissionRecord
@@ -1271,6 +1278,7 @@ class TransmissionRecord:
             self.tuning = p[_TUNING]
         tuning = self.tuning or endpoint.tuning
         self.timeout_ms = tuning.max_transmit_wait_ms if timeout_ms is None else timeout_ms
+        _check("timeout_ms", self.timeout_ms, 0, _FAR_MS)
         # a request that wants no response at all (RFC 7967 section 2.1) has ended when it is sent or acknowledged
         self.is_request = 0 < p[_CODE] < 32 and _unwanted(p) & 26 != 26
         self.transmissions_left = 1 if mtype == NON else 1 + tuning.max_retransmit
@@ -1635,7 +1643,6 @@ class _Duplicates:
 
 # ---- protocol engine ----
 
-_FAR_MS = const(1 << 28)  # 3 days: much further apart, ticks cannot be compared
 _RETRY_S = const(60)  # Max-Age of a refusal because a table is full
 _RETRY_MS = const(1000)
 # Code by method; an endpoint without resources is asked with those that are not assigned, too
@@ -1757,6 +1764,7 @@ def _serving(engine):
                 if resource is None:
                     engine._hand_over(p)
                     continue
+                data = p[_DATA]
                 handler = engine._call_if_expected if seen & _CONDITIONAL else resource.handlers[code]
                 engine._is_in_handler = True
                 try:
@@ -1765,6 +1773,8 @@ def _serving(engine):
                         result = result.encode()
                 except BaseException as error:
                     result = error
+                if p[_DATA] is not data:  # the handler has changed its request, whose header the response takes
+                    _index(p, data)
                 if type(result) is bytes:
                     r[_PAYLOAD] = result
                     result = None
@@ -1833,6 +1843,7 @@ class Engine:
     # through what lies close together for each method that it does not find there
     on_end = None
     is_secure = False  # whether the transport protects all that comes and goes
+    is_closed = False
 
     def __init__(
         self,
@@ -1925,7 +1936,8 @@ class Engine:
     def resource(self, path, ct=None, takes=None, groups=True, secure=False, **attributes):
         """Serve `path` ("sensors/temp"); returns the Resource, a decorator for its handlers.
 
-        path    a last segment in angle brackets ("files/<name>") stands for any one: request.opt.uri_path[-1]
+        path    without a slash before it, which would be an empty segment; a last segment in angle brackets
+                ("files/<name>") stands for any one: request.opt.uri_path[-1]
         ct      Content-Format of the payloads, or a tuple of several, from which Accept chooses
         takes   Content-Format of the requests' payloads, or a tuple; another is refused with 4.15; None: any
         groups  whether requests to a group are answered
@@ -2313,9 +2325,13 @@ class Engine:
                 hook(p[_REMOTE], p[_MID])
 
     def _requester(self, p):
-        """The open request that the response `p` answers: of this token, this peer or a group, for an ACK this ID."""
+        """The open request that the response `p` answers: of this token, this peer or a group, for an ACK this ID.
+
+        An ACK may bring a response to a request that wants none, too: its server does not know No-Response.
+        """
         for record in self._open:
-            if record.is_request and p[_START] == 4 + len(record.token) and p[_DATA].startswith(record.token, 4):
+            is_request = record.is_request or p[_MTYPE] == ACK and _unwanted(record.message.packet) & 26 == 26
+            if is_request and p[_START] == 4 + len(record.token) and p[_DATA].startswith(record.token, 4):
                 if record.remote == p[_REMOTE] or is_multicast(record.remote):
                     if p[_MTYPE] == ACK and (p[_MID] != record.mid or record.is_non()):
                         return None
@@ -2372,14 +2388,16 @@ class Engine:
             mtype = NON if is_group else CON
         if is_group and mtype == CON:
             raise ValueError("a group takes NON only (RFC 7252 section 8.1)")
-        if mtype > NON or code is None or not code and (mtype == NON or _packed_len(p, token) > 4):
+        if mtype > NON or code is None or 32 <= code < 64 or not code and (mtype == NON or _packed_len(p, token) > 4):
             raise ValueError("send takes requests, responses and the empty CON; for ACK and RST see ReceptionRecord")
         p[_REMOTE] = peer
         if code < 64:
             return self.enqueue(message, peer, mtype, token or (self.random(8) if code else b""), timeout_ms)
         for entry in self._pending:
             if entry[1] == token and entry[0] == peer:
-                self.extend(None, message)  # which may make it a NON
+                if self.hooks:
+                    message = message.copy()  # if there is no room, what is sent again is to be as it was
+                    self.extend(None, message)  # which may make it a NON
                 mtype = mtype if message.mtype is None else message.mtype
                 record = self.enqueue(message, peer, mtype, token, timeout_ms)
                 self._pending.remove(entry)
@@ -2454,7 +2472,16 @@ class Engine:
                     record.is_unacknowledged = error is Timeout and record.response_type is None and not record.is_non()
                     record.error = error
                 if record.on_end or self.on_end:
-                    (record.on_end or self.on_end)(record)
+                    self._call_on_end(record)
+
+    def _call_on_end(self, record):
+        """Tell of the end; as in a handler, nothing may be received meanwhile: the message in hand is still needed."""
+        is_in_handler = self._is_in_handler
+        self._is_in_handler = True
+        try:
+            (record.on_end or self.on_end)(record)
+        finally:
+            self._is_in_handler = is_in_handler
 
     def due(self, now_ms):
         """The next datagram to send at `now_ms`, to the address in `peer`; None when there is no more."""
@@ -2466,13 +2493,16 @@ class Engine:
             if at_ms is None or ticks_diff(now_ms, at_ms) >= 0:
                 self._answers.remove(answer)
                 return packed
-        for record in self._open:
+        at = 0
+        while at < len(self._open):
+            record = self._open[at]
+            at += 1
             if record.next_event_ms is not None and ticks_diff(now_ms, record.next_event_ms) >= 0:
                 deadline_ms = ticks_add(record.transmitted_ms, record.timeout_ms)
                 if record.transmissions_left and ticks_diff(now_ms, deadline_ms) < 0:
                     return self._transmit(record, now_ms)
                 self.end(record, None if record.responses else Timeout)
-                return self.due(now_ms)
+                at = 0  # it has gone, and its on_end may have ended others
         record = self._startable(now_ms) if self._queue else None
         if record is None:
             return None
@@ -2642,7 +2672,7 @@ class Endpoint(Engine):
       tuning               Tuning of all messages that have none of their own; 80
 
     `log`, if set, is called as log(text, value) when a handler raised or a datagram could not be sent; `on_end`, if
-    set, with each TransmissionRecord that has ended: answered, given up or cancelled.
+    set, with each TransmissionRecord that has ended: answered, given up or cancelled. It may send, as a handler may.
     Raises OSError if the port is taken.
     """
 
@@ -2742,6 +2772,8 @@ class Endpoint(Engine):
 
     def send(self, message, remote=None, timeout_ms=None):
         """Queue `message` for `remote`, "host[:port]" or an address; see Engine.send. process() sends it."""
+        if self.is_closed:
+            raise Closed("the endpoint was closed")
         scheme = message.packet[_SCHEME]
         if scheme and (scheme == "coaps") != self.is_secure:
             raise ValueError("this endpoint speaks coaps" if self.is_secure else "coaps needs a transport with DTLS")
@@ -2753,7 +2785,8 @@ class Endpoint(Engine):
         Returns at the first such record, after `timeout_ms` (0: at once, None: never), or after 16 datagrams if
         there is a timeout. For the application are: a response or Reset to what send() sent, and, on an endpoint
         without resources, every request. Requests that resources serve come back as None.
-        Raises RuntimeError inside a handler, MemoryError if the heap has no room for a datagram in one piece.
+        Raises RuntimeError inside a handler, Closed after close(), MemoryError if the heap has no room for a datagram
+        in one piece.
         """
         if self._is_in_handler:
             self._refuse_handler()
@@ -2767,7 +2800,7 @@ class Endpoint(Engine):
             if self.received is not None:
                 return self.received
         begin_ms = now_ms = ticks_ms()
-        wait_ms = _FAR_MS if timeout_ms is None else timeout_ms
+        wait_ms = _FAR_MS if timeout_ms is None else max(0, timeout_ms)
         while True:
             left = self._left
             self._turn(now_ms, wait_ms)
@@ -2802,6 +2835,8 @@ class Endpoint(Engine):
         if self._polled:
             self._receive_ready(wait_ms)
         else:
+            if self.is_closed:
+                raise Closed("the endpoint was closed")
             _sleep_ms(wait_ms)
 
     def _receive_ready(self, wait_ms):
@@ -2968,8 +3003,11 @@ class Endpoint(Engine):
 
         method, uri, payload and options (fields, too: mtype=NON) as in Message; timeout_ms from its first
         transmission, default MAX_TRANSMIT_WAIT (93 s).
-        Raises Timeout, Reset or Rejected, OSError if the name is not known, ValueError, RuntimeError in a handler.
+        Raises Timeout, Reset, Rejected or Closed, OSError if the name is not known, ValueError, RuntimeError in a
+        handler.
         """
+        if self._is_in_handler:
+            self._refuse_handler()
         self.acknowledge()
         record = self.send(Message(method, uri=uri, payload=payload, **options), None, timeout_ms)
         try:
@@ -3025,11 +3063,12 @@ class Endpoint(Engine):
         return self.request(FETCH, uri, payload, **options)
 
     def close(self):
-        """Close the sockets and end every open exchange with Closed."""
-        for record in self._open + self._queue:
-            self.end(record, Closed)
+        """Close the sockets and end every open exchange with Closed, which send and process raise from now on."""
+        self.is_closed = True
         for sock in self._polled + self._asked:
             self._forget(sock)
+        for record in self._open + self._queue:
+            self.end(record, Closed)
 
     def __enter__(self):
         return self

@@ -1057,7 +1057,7 @@ def test_close_when_handshakes_are_open_then_requests_end_and_it_stays_closed():
             eq((transport._sessions, [each.state for each in made]), ([], ["closed"]))
             for _ in range(3):
                 net.now_ms += 5000
-                endpoint.process(0)
+                raises(coap.Closed, endpoint.process, 0)
                 transport.tick(net.now_ms)
             eq((transport.udp, transport.next_ms(net.now_ms), transport.recvfrom(9)), (None, None, None))
             endpoint.close()

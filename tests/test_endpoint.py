@@ -781,3 +781,64 @@ def test_port_when_taken_then_os_error():
     endpoint, port = bound_endpoint()
     with endpoint:
         check.raises(OSError, coap.Endpoint, port=port, host="127.0.0.1")
+
+
+# ---- found by review ----
+
+
+def test_process_when_the_time_is_over_then_it_does_not_wait():
+    """A deadline minus the time is below 0 after a slow handler."""
+    endpoint, transport = serve(get(1))
+    check.eq(endpoint.process(-5), None)
+    check.eq(len(transport.sent), 1)
+
+
+def test_close_when_something_is_asked_later_then_closed():
+    """RFC 7252 section 4.2: nothing waits for what cannot come."""
+    endpoint, transport = serve()
+    endpoint.close()
+    message = coap.Message(coap.GET)
+    check.raises(coap.Closed, endpoint.process)
+    check.raises(coap.Closed, endpoint.send, message, PEER)
+    check.raises(coap.Closed, endpoint.get, "coap://192.0.2.1/")
+    endpoint.close()
+    check.eq(transport.closed, 1)
+
+
+def test_close_when_a_handler_does_then_process_ends():
+    """RFC 7252 section 4.2: the main loop does not sleep for ever."""
+    endpoint, _ = serve(packet(coap.GET, 1, uri_path=("stop",)))
+    endpoint.resource("stop").get(lambda request, response: endpoint.close())
+    check.raises(coap.Closed, endpoint.process)
+
+
+def test_close_when_on_end_raises_then_the_sockets_are_closed():
+    """RFC 7252 section 4.2: the port is free."""
+    endpoint, transport = application()
+    endpoint.send(coap.Message(coap.GET), PEER)
+    endpoint.on_end = fail
+    check.raises(KeyError, endpoint.close)
+    check.eq(transport.closed, 1)
+
+
+def fail(record):
+    raise KeyError("a hook")
+
+
+def test_on_end_when_it_waits_then_runtime_error():
+    """RFC 7252 section 4.2: the message that ended the exchange is still to be acknowledged."""
+    here, there, _, _ = wired()
+    there.resource("r").get(lambda request, response: "text")
+    caught = []
+
+    def ask_again(record):
+        try:
+            here.get("coap://192.0.2.2/r")
+        except RuntimeError as error:
+            caught.append(error)
+
+    here.on_end = ask_again
+    check.eq(here.get("coap://192.0.2.2/r").code, coap.CONTENT)
+    check.eq(len(caught), 1)
+    here.on_end = None
+    check.eq(here.get("coap://192.0.2.2/r").code, coap.CONTENT)

@@ -698,3 +698,80 @@ def test_group_when_nobody_answers_then_timeout():
     engine, record = asked_group(0)
     check.eq(run(engine, 0, 93000), [])
     check.eq((record.error, record.responses, record.is_unacknowledged), (coap.Timeout, (), False))
+
+
+# ---- found by review ----
+
+
+def test_no_response_when_the_server_answers_all_the_same_then_its_ack_ends_the_exchange():
+    """RFC 7967 section 2: the option is elective; RFC 7252 section 4.2: the ACK ends the retransmission."""
+    message = coap.Message(coap.PUT, uri_path=("t",), payload="x", no_response=26)
+    engine, record, _ = started(message)
+    engine.receive(response(record, code=coap.CHANGED), PEER, 50)
+    check.eq(run(engine, 60, 200000), [])
+    check.eq((record.is_done(), record.error, record.response.message.code), (True, None, coap.CHANGED))
+
+
+def test_response_when_an_ack_brings_one_to_a_ping_then_it_is_none():
+    """RFC 7252 section 4.3: a ping has no request to be answered."""
+    engine, record, _ = started(coap.Message(0, mtype=coap.CON))
+    engine.receive(response(record), PEER, 50)
+    check.eq((record.is_done(), engine.received), (False, None))
+
+
+def test_token_when_it_is_a_bytearray_then_the_response_is_found():
+    """RFC 7252 section 5.3.1: and what the caller does with it later changes nothing."""
+    token = bytearray(b"ab")
+    engine, record, _ = started(get(token=token))
+    token[0] = 0
+    engine.receive(packet(coap.CONTENT, record.mid, coap.ACK, b"ab"), PEER, 50)
+    check.eq((record.is_done(), record.error), (True, None))
+
+
+class Counting(coap.Engine):
+    """Counts the calls of due that have not returned."""
+
+    depth = deepest = 0
+
+    def due(self, now_ms):
+        self.depth += 1
+        self.deepest = max(self.depth, self.deepest)
+        datagram = super().due(now_ms)
+        self.depth -= 1
+        return datagram
+
+
+def test_due_when_many_exchanges_end_at_once_then_it_does_not_call_itself():
+    """RFC 7252 section 4.2: 4096 may be open, and the stack of a board ends before."""
+    engine = Counting(fake.Random(3).bytes, transmissions=8)
+    records = [engine.send(get(mtype=coap.NON), ("192.0.2.%d" % n, 5683), 1000) for n in range(8)]
+    due(engine, 0)
+    check.eq((due(engine, 1000), engine.deepest), ([], 1))
+    check.eq(set([record.error for record in records]), {coap.Timeout})
+
+
+def test_on_end_when_it_ends_another_then_the_rest_goes_on():
+    """RFC 7252 section 4.2: three exchanges time out at once, the first ends the second."""
+    engine = fake.engine(transmissions=3, tuning=EXACT)
+    records = [engine.send(get(mtype=coap.NON), ("192.0.2.%d" % n, 5683), 1000) for n in range(3)]
+    records[0].on_end = lambda record: records[1].cancel()
+    due(engine, 0)
+    due(engine, 1000)
+    check.eq([record.error for record in records], [coap.Timeout, None, coap.Timeout])
+    check.eq([record.is_done() for record in records], [True, True, True])
+
+
+def test_timeout_when_ticks_cannot_tell_it_then_value_error():
+    """RFC 7252 section 4.8: at once, not when it is due."""
+    engine = fake.engine()
+    for timeout_ms in (-1, 1 << 29):
+        check.raises(ValueError, engine.send, get(), PEER, timeout_ms, contains="timeout_ms")
+    check.raises(TypeError, engine.send, get(), PEER, 1.5)
+    check.raises(ValueError, coap.Tuning, ack_timeout_ms=600000, max_retransmit=10, contains="exchange_lifetime_ms")
+
+
+def test_send_when_the_code_is_of_class_1_then_value_error():
+    """RFC 7252 section 12.1: it is no request's and no response's."""
+    engine = fake.engine()
+    for code in (32, 63):
+        check.raises(ValueError, engine.send, coap.Message(code), PEER)

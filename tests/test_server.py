@@ -843,3 +843,45 @@ def test_application_when_the_table_is_full_then_5_03():
     engine, _ = application(coap.POST, kept=1)
     reply = ask(engine, packet(coap.POST, 7), 1, ("192.0.2.7", 5683))
     check.eq((reply.code, engine.received), (coap.SERVICE_UNAVAILABLE, None))
+
+
+# ---- a handler that changes its request ----
+
+
+def test_request_when_its_handler_changes_it_then_the_response_has_its_header():
+    """RFC 7252 section 5.3.2: a proxy may rewrite it, to send it on."""
+
+    def rewrite(request):
+        request.set_request_uri("coap://h/x")
+
+    def clear(request):
+        request.clear()
+
+    def edit(request):
+        request.opt.accept = None
+
+    def take_token(request):
+        request.token = b""
+
+    for change in (rewrite, clear, edit, take_token):
+        served = Served(lambda request, response, change=change: change(request) or "text")
+        for mtype, answer in ((coap.CON, coap.ACK), (coap.NON, coap.NON)):
+            reply = served.ask(mtype=mtype, accept=0)
+            check.eq((reply.mtype, reply.code, reply.token, reply.payload), (answer, coap.CONTENT, b"tk", b"text"))
+
+
+def test_request_when_its_handler_changes_it_and_promises_then_the_response_is_to_the_original():
+    """RFC 7252 section 5.2.2: its token, and whether it wants a response."""
+    promised = []
+
+    def promise(request, response):
+        promised.append(response.copy())
+        request.token = b""
+        request.clear()
+        return coap.LATER
+
+    served = Served(promise)
+    served.ask()
+    promised[0].payload = "done"
+    served.engine.send(promised[0])
+    check.eq([coap.Message.decode(datagram).token for datagram in due(served.engine, 10)], [b"tk"])

@@ -302,3 +302,20 @@ def test_is_multicast_when_no_address_then_false():
     """RFC 7252 section 8: names and other things are no groups."""
     for address in "224.0.1.187", "all.coap.example", "", None, 224, b"", b"\xff" * 8, ("ff.example", 5683):
         check.eq(coap.is_multicast(address), False, repr(address))
+
+
+def test_uri_when_its_host_is_percent_encoded_then_remote_is_decoded_too():
+    """RFC 7252 section 6.4 step 5: the host that is looked up is that of Uri-Host."""
+    check.eq(taken_apart("coap://h%2Ex/"), ("h.x:5683", "h.x", (), ()))
+
+
+def test_uri_when_it_encodes_no_utf_8_then_a_sentence_names_it():
+    """RFC 7252 section 6.4: on every interpreter."""
+    check.raises(ValueError, Message, GET, uri="coap://h/%ff", contains="%ff")
+
+
+def test_copy_when_uri_and_options_change_then_the_options_are_those_given():
+    """RFC 7252 section 6.4: in whatever order the arguments are."""
+    message = Message(GET)
+    for copy in (message.copy(uri_path=("b",), uri="coap://h/a"), message.copy(uri="coap://h/a", uri_path=("b",))):
+        check.eq((copy.opt.uri_path, copy.remote), (("b",), "h:5683"))
