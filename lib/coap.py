@@ -1264,7 +1264,7 @@ class TransmissionRecord:
     responses = ()
     is_unacknowledged = False
     state = _QUEUED
-    packed = outer = on_end = None
+    outer = on_end = None
 
     def __init__(self, endpoint, message, remote, mtype, token, timeout_ms):
         p = message.packet
@@ -1283,9 +1283,6 @@ class TransmissionRecord:
         self.is_request = 0 < p[_CODE] < 32 and _unwanted(p) & 26 != 26
         self.transmissions_left = 1 if mtype == NON else 1 + tuning.max_retransmit
 
-    def is_non(self):
-        """Whether it goes as a NON."""
-        return self.mtype == NON
 
     def is_done(self):
         """Whether the exchange has ended: with a response or `error`, or sent with nothing to come."""
@@ -1574,10 +1571,6 @@ class _Duplicates:
         """
         return self.peers[self.peers.index(peer)] if peer in self.peers else peer
 
-    def is_answered(self, slot):
-        """Whether the message in `slot` must not be handled again: its reply is there, or it is kept."""
-        return slot >= self.recent or len(self.replies[slot]) > 0
-
     def note(self, p, slot, until_ms):
         """Fill a slot; its reply is empty. Returns it."""
         self.replies[slot][:] = b""
@@ -1708,8 +1701,8 @@ def _serving(engine):
                 # Was it answered before?
                 if (p[_CODE] != GET or mids[mid % recent] == mid) and asked != _RENDER:
                     slot = duplicates.find(p, engine.now_ms)
-                    if slot >= 0 and (p[_MTYPE] == NON or duplicates.is_answered(slot)):
-                        reply = replies[slot] or None
+                    if slot >= 0 and (p[_MTYPE] == NON or slot >= recent or replies[slot]):
+                        reply = replies[slot] or None  # that of a request which is kept may be to come
                         continue
                 # Who is to answer it, or why not?
                 refusal = engine._unwrap(p) if hooks and asked != _RENDER else 0
@@ -2310,7 +2303,7 @@ class Engine:
             if record.mid == p[_MID] and record.state == _SENT and record.remote == p[_REMOTE]:
                 if p[_MTYPE] == RST:
                     self._deliver(record, p, Reset)
-                elif not record.is_non():
+                elif record.mtype != NON:
                     record.response_type = ACK
                     record.last_event_ms = self.now_ms
                     record.transmissions_left = 0
@@ -2333,7 +2326,7 @@ class Engine:
             is_request = record.is_request or p[_MTYPE] == ACK and _unwanted(record.message.packet) & 26 == 26
             if is_request and p[_START] == 4 + len(record.token) and p[_DATA].startswith(record.token, 4):
                 if record.remote == p[_REMOTE] or is_multicast(record.remote):
-                    if p[_MTYPE] == ACK and (p[_MID] != record.mid or record.is_non()):
+                    if p[_MTYPE] == ACK and (p[_MID] != record.mid or record.mtype == NON):
                         return None
                     return record
         return None
@@ -2444,7 +2437,7 @@ class Engine:
         self._open.remove(record)
         record.mid = record.response_type = None
         record.state = _QUEUED
-        record.transmissions_left = 1 if record.is_non() else 1 + (record.tuning or self.tuning).max_retransmit
+        record.transmissions_left = 1 if record.mtype == NON else 1 + (record.tuning or self.tuning).max_retransmit
         self._queue.append(record)
         self._is_calm = False
 
@@ -2469,7 +2462,7 @@ class Engine:
                 record.state = _ENDED
                 record.next_event_ms = None
                 if error:
-                    record.is_unacknowledged = error is Timeout and record.response_type is None and not record.is_non()
+                    record.is_unacknowledged = error is Timeout and record.response_type is None and record.mtype != NON
                     record.error = error
                 if record.on_end or self.on_end:
                     self._call_on_end(record)
@@ -2527,9 +2520,9 @@ class Engine:
         record.transmissions_left -= 1
         record.last_event_ms = now_ms
         left_ms = record.timeout_ms - ticks_diff(now_ms, record.transmitted_ms)
-        record.next_event_ms = ticks_add(now_ms, left_ms if record.is_non() else min(wait_ms, left_ms))
+        record.next_event_ms = ticks_add(now_ms, left_ms if record.mtype == NON else min(wait_ms, left_ms))
         self.peer = record.remote
-        if record.is_non() and not record.is_request:
+        if record.mtype == NON and not record.is_request:
             self.end(record, None)
         return record.packed
 
@@ -2551,7 +2544,7 @@ class Engine:
                 outstanding = 0
                 for other in self._open:
                     outstanding += other.state == _SENT and other.remote == record.remote
-                if outstanding < (record.tuning or self.tuning).nstart or record.is_non() and not record.is_request:
+                if outstanding < (record.tuning or self.tuning).nstart or record.mtype == NON and not record.is_request:
                     return record
         return None
 
