@@ -1622,17 +1622,6 @@ class _Duplicates:
         elif slot >= self.recent:
             self.replies[slot] = bytearray(reply)
 
-    def sweep(self, now_ms, wait_ms):
-        """Forget what is too old; returns the ms until the next will be, at most `wait_ms`."""
-        for slot in range(len(self.mids)):
-            if self.mids[slot] >= 0:
-                left_ms = ticks_diff(self.until_ms[slot], now_ms)
-                if left_ms <= 0:
-                    self.free(slot)
-                else:
-                    wait_ms = min(wait_ms, left_ms)
-        return wait_ms
-
 
 # ---- protocol engine ----
 
@@ -2549,39 +2538,42 @@ class Engine:
         return None
 
     def _wake(self, now_ms):
-        """Do what is due beside sending, and note when to do that again: in a second if it raised."""
+        """Forget what is too old, let the extensions do what is due; note when to do so again, soon if one raised."""
         self._wake_ms = None
-        soonest_ms = _RETRY_MS
+        duplicates = self._duplicates
+        soonest_ms = _FAR_MS
         try:
-            soonest_ms = self._tidy(now_ms)
-        finally:
-            if soonest_ms != _FAR_MS:
+            for slot in range(len(duplicates.mids)):
+                if duplicates.mids[slot] >= 0:
+                    left_ms = ticks_diff(duplicates.until_ms[slot], now_ms)
+                    if left_ms <= 0:
+                        duplicates.free(slot)
+                    elif left_ms < soonest_ms:
+                        soonest_ms = left_ms
+            if soonest_ms < _FAR_MS:
                 self.wake(ticks_add(now_ms, soonest_ms))
-
-    def _tidy(self, now_ms):
-        """Forget what is too old, let the extensions do what is due; returns the ms until the next of that."""
-        soonest_ms = self._duplicates.sweep(now_ms, _FAR_MS)
-        for block in range(16):
-            if self._mids_free_ms[block] is not None:
-                left_ms = ticks_diff(self._mids_free_ms[block], now_ms)
-                if left_ms <= 0:
-                    self._mids_free_ms[block] = None
+            for block in range(16):
+                free_ms = self._mids_free_ms[block]
+                if free_ms is not None:
+                    if ticks_diff(free_ms, now_ms) <= 0:
+                        self._mids_free_ms[block] = None
+                    else:
+                        self.wake(free_ms)
+            for entry in list(self._pending):
+                if ticks_diff(entry[3], now_ms) <= 0:
+                    self._pending.remove(entry)
                 else:
-                    soonest_ms = min(soonest_ms, left_ms)
-        for entry in list(self._pending):
-            left_ms = ticks_diff(entry[3], now_ms)
-            if left_ms <= 0:
-                self._pending.remove(entry)
-            else:
-                soonest_ms = min(soonest_ms, left_ms)
-        if self.hooks:
-            for hook in self.hooks["tick"]:
-                hook(now_ms)
-            for hook in self.hooks["next_ms"]:
-                left_ms = hook(now_ms)
-                if left_ms is not None:
-                    soonest_ms = min(soonest_ms, left_ms)
-        return soonest_ms
+                    self.wake(entry[3])
+            if self.hooks:
+                for hook in self.hooks["tick"]:
+                    hook(now_ms)
+                for hook in self.hooks["next_ms"]:
+                    left_ms = hook(now_ms)
+                    if left_ms is not None:
+                        self.wake(ticks_add(now_ms, left_ms))
+        except BaseException:
+            self.wake(ticks_add(now_ms, _RETRY_MS))
+            raise
 
     def next_ms(self, now_ms):
         """Milliseconds until `due` has something to do, None if nothing is to come; next_event_reason says what."""

@@ -99,8 +99,8 @@ MUTANTS = (
     ("a promise is kept once", "self._pending.remove(entry)\n                if entry[4]", "if entry[4]"),
     ("a promise is made to a peer", "if entry[1] == token and entry[0] == peer:", "if entry[1] == token:"),
     ("a promise is made to a token", "if entry[1] == token and entry[0] == peer:", "if entry[0] == peer:"),
-    ("promises are forgotten", "            if left_ms <= 0:\n                self._pending.remove(entry)",
-     "            if False:\n                pass"),
+    ("promises are forgotten", "if ticks_diff(entry[3], now_ms) <= 0:\n                    self._pending.remove(entry)",
+     "if False:\n                    pass"),
     ("the table of promises", "if len(self._pending) >= self._limits[2]:", "if False:"),
     # groups, section 8.2
     ("a group's members answer", "or is_multicast(record.remote):", ":"),
