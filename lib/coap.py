@@ -1627,6 +1627,7 @@ class _Duplicates:
 
 _RETRY_S = const(60)  # Max-Age of a refusal because a table is full
 _RETRY_MS = const(1000)
+_IN_HANDLER = const("inside a handler use send, or return LATER")
 # Code by method; an endpoint without resources is asked with those that are not assigned, too
 _PRESET = bytes((0, CONTENT, CREATED, CHANGED, DELETED, CONTENT)) + bytes((CHANGED,)) * 26
 
@@ -1740,11 +1741,10 @@ def _serving(engine):
                 result = REPLY
                 if refusal == SERVICE_UNAVAILABLE:
                     response.opt.max_age = _RETRY_S
-            elif hooks and asked != _RENDER:
-                result = engine._ask()
+            elif (hooks or resource is None) and asked != _RENDER:
+                result = engine._offer(p, resource)
             if result is None:
                 if resource is None:
-                    engine._hand_over(p)
                     continue
                 data = p[_DATA]
                 handler = engine._call_if_expected if seen & _CONDITIONAL else resource.handlers[code]
@@ -1788,7 +1788,9 @@ def _serving(engine):
                 start = p[_START]
                 stop = start + r[_END]
                 if stop + len(r[_PAYLOAD]) >= engine.datagram_len:
-                    engine._note_too_large(p)
+                    if engine.log:
+                        engine.log("response too large", len(r[_PAYLOAD]))
+                    _prepare(r, p, INTERNAL_SERVER_ERROR)
                 reply = out
                 out[:] = p[_DATA]  # its header and token are right but for the type, the code, in a NON the message ID
                 out[1] = r[_CODE]
@@ -2001,7 +2003,7 @@ class Engine:
         the application is in `received`. Nothing that a peer can send makes it raise; RuntimeError inside a handler.
         """
         if self._is_in_handler:
-            self._refuse_handler()
+            raise RuntimeError(_IN_HANDLER)
         self.received = None
         self.now_ms = now_ms
         p = self._request.packet
@@ -2109,28 +2111,23 @@ class Engine:
         self._serve = serving.send
         return None if asked is None else serving.send(asked)
 
-    def _ask(self):
-        """Offer the request to the extensions; returns what the first that took it made of it, or None."""
+    def _offer(self, p, resource):
+        """Offer the request to the extensions, and to the application if there are no resources.
+
+        Returns what the first extension that took it made of it, or None.
+        """
         try:
-            for hook in self.hooks["request"]:
-                result = hook(self._request, self._response)
-                if result is not None:
-                    return result
+            if self.hooks:
+                for hook in self.hooks["request"]:
+                    result = hook(self._request, self._response)
+                    if result is not None:
+                        return result
+            if resource is None:
+                self.received = ReceptionRecord(self, _view(p), p[_REMOTE], None, self._slot)
         except BaseException:
             self._duplicates.free(self._slot)  # no handler has run: who sends it again is served
             raise
         return None
-
-    def _refuse_handler(self):
-        raise RuntimeError("inside a handler use send, or return LATER")
-
-    def _hand_over(self, p):
-        """Give the request to the application."""
-        try:
-            self.received = ReceptionRecord(self, _view(p), p[_REMOTE], None, self._slot)
-        except BaseException:
-            self._duplicates.free(self._slot)
-            raise
 
     def _promise(self, p):
         """Note that the response is to follow; returns False if there is no room: the response is 5.03."""
@@ -2149,7 +2146,7 @@ class Engine:
         Returns the response without what extensions add, a Message that is used again; None if there is none now.
         """
         if self._is_in_handler:
-            self._refuse_handler()
+            raise RuntimeError(_IN_HANDLER)
         p = self._request.packet
         _index(p, data)
         p[_REMOTE] = peer
@@ -2209,12 +2206,6 @@ class Engine:
             result = None  # CPython: an exception whose traceback holds it would live until the next collection
         return None
 
-    def _note_too_large(self, p):
-        """Make an error of a response that does not fit into a datagram."""
-        r = self._response.packet
-        if self.log:
-            self.log("response too large", len(r[_PAYLOAD]))
-        _prepare(r, p, INTERNAL_SERVER_ERROR)
 
     def reply_mid(self):
         """A message ID for a NON response."""
@@ -2774,7 +2765,7 @@ class Endpoint(Engine):
         in one piece.
         """
         if self._is_in_handler:
-            self._refuse_handler()
+            raise RuntimeError(_IN_HANDLER)
         if self.received is not None:
             self.acknowledge()
         if self._held:
@@ -3010,22 +3001,18 @@ class Endpoint(Engine):
         Raises RuntimeError in a handler.
         """
         if self._is_in_handler:
-            self._refuse_handler()
+            raise RuntimeError(_IN_HANDLER)
         while not record.is_done():
             self._left = _BURST
             self._turn(ticks_ms(), _FAR_MS)
-            if self.received is not None:
-                if self.received.pertains_to is not record:
-                    self._hold(self.received)
-                self.received = None
-
-    def _hold(self, record):
-        """Keep a record for the next process(); with no room left, a request is refused."""
-        if len(self._held) < _HELD:
-            self.acknowledge()
-            self._held.append(record)
-        elif record.pertains_to is None:
-            record.respond(SERVICE_UNAVAILABLE, max_age=_RETRY_S)
+            other = self.received
+            if other is not None and other.pertains_to is not record:
+                if len(self._held) < _HELD:
+                    self.acknowledge()
+                    self._held.append(other)
+                elif other.pertains_to is None:
+                    other.respond(SERVICE_UNAVAILABLE, max_age=_RETRY_S)
+            self.received = None
 
     def get(self, uri, **options):
         """request(GET, ...)"""

@@ -207,8 +207,8 @@ MUTANTS = (
     ("an empty datagram on an ESP32", "            if self.reopens_on_empty:\n", "            if False:\n"),
     ("reopened once a second", "0 <= ticks_diff(now_ms, self._reopened_ms) < _REOPEN_MS:", "False:"),
     ("names are looked up once", "if remote not in names:", "if True:"),
-    ("records wait for process", "self._held.append(record)", "pass"),
-    ("records that find no room", "record.respond(SERVICE_UNAVAILABLE, max_age=_RETRY_S)", "pass"),
+    ("records wait for process", "self._held.append(other)", "pass"),
+    ("records that find no room", "other.respond(SERVICE_UNAVAILABLE, max_age=_RETRY_S)", "pass"),
     ("close ends exchanges", "self.end(record, Closed)", "pass"),
     # preconditions, groups, extensions
     ("4.12 by If-Match", "(not opt.if_match or b\"\" in opt.if_match or etag in opt.if_match)", "True"),
