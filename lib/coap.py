@@ -2829,7 +2829,7 @@ class Endpoint(Engine):
     def _send_due(self, now_ms, wait_ms):
         """Send what is due; returns how long to wait for a datagram then, at most `wait_ms`."""
         if self.socket is None:
-            self._reopen()
+            self._reopen(None)
             wait_ms = min(wait_ms, _REOPEN_MS)
         self._is_calm = True
         self._due_ms = None
@@ -2867,7 +2867,7 @@ class Endpoint(Engine):
         self._left -= 1
         if not got[0]:
             if self.reopens_on_empty:
-                self._renew(sock)
+                self._reopen(sock)
             return
         peer = self.peer if got[1] == self.peer else self._duplicates.known(got[1])
         if self._groups and sock in self._groups:
@@ -2883,23 +2883,11 @@ class Endpoint(Engine):
         try:
             if self.socket is not None:
                 self.socket.sendto(packed, self.peer)
+            return
         except _SEND_ERRORS:
-            self._note_unsent()
-
-    def _note_unsent(self):
+            pass  # said below, where MicroPython needs no more room than for sendto: else each call takes heap
         if self.log:
             self.log("not sent to", self.peer)
-
-    def _renew(self, sock):
-        """Replace a socket that an empty datagram made deaf."""
-        if not self._groups.get(sock):
-            self._reopen()
-            return
-        try:
-            self.join(*self._groups[sock])
-        except OSError as error:  # no network: who serves a group joins again when it is back
-            if self.log:
-                self.log("group left", error)
 
     def join(self, group, interface=None):
         """Receive what is sent to the `group` "224.0.1.187" (all CoAP nodes) or "ff02::fd", on this endpoint's port.
@@ -2937,20 +2925,24 @@ class Endpoint(Engine):
         self.register_socket(sock, True)
         self._groups[sock] = (group, interface)
 
-    def _reopen(self):
-        """Replace the socket, at most once a second; None until it can be opened."""
-        now_ms = ticks_ms()
-        if self._reopened_ms is not None and 0 <= ticks_diff(now_ms, self._reopened_ms) < _REOPEN_MS:
-            return
-        self._reopened_ms = now_ms
-        if self.socket is not None:
-            self._forget(self.socket)
-        self.socket = None
+    def _reopen(self, sock):
+        """Replace `sock`: a group's joins again; that of the endpoint at most once a second, None until it opens."""
+        group = self._groups.get(sock)
         try:
+            if group:
+                self.join(*group)
+                return
+            now_ms = ticks_ms()
+            if self._reopened_ms is not None and 0 <= ticks_diff(now_ms, self._reopened_ms) < _REOPEN_MS:
+                return
+            self._reopened_ms = now_ms
+            if self.socket is not None:
+                self._forget(self.socket)
+            self.socket = None
             self.socket = self._open_socket(self._bound_to)
-        except OSError as error:
+        except OSError as error:  # no network: who serves a group joins again when it is back
             if self.log:
-                self.log("socket not opened", error)
+                self.log("group left" if group else "socket not opened", error)
             return
         self.register_socket(self.socket)
 
