@@ -1343,11 +1343,11 @@ class ReceptionRecord:
         Raises ValueError if it was answered, or the response is none or too long.
         """
         if self.has_responded:
-            raise ValueError("the request was answered")
+            raise ValueError("the message was answered")
         response = code if isinstance(code, Message) else Message(code, payload=payload, **options)
         request = self.message
         if response.code is None or not 64 <= response.code < 192:
-            raise ValueError("a response has a code of 2.00 to 5.31")
+            raise ValueError("a response code is 2.00 to 5.31")
         if self.endpoint.hooks:
             response = response.copy()  # an extension may change it, and it may be used again
             self.endpoint.extend(request, response)
@@ -1789,7 +1789,7 @@ def _serving(engine):
                 stop = start + r[_END]
                 if stop + len(r[_PAYLOAD]) >= engine.datagram_len:
                     if engine.log:
-                        engine.log("response too large", len(r[_PAYLOAD]))
+                        engine.log("the response is longer than datagram_len", len(r[_PAYLOAD]))
                     _prepare(r, p, INTERNAL_SERVER_ERROR)
                 reply = out
                 out[:] = p[_DATA]  # its header and token are right but for the type, the code, in a NON the message ID
@@ -2186,7 +2186,7 @@ class Engine:
                     response.payload = result
             code = r[_CODE]
             if not 64 <= code < 192:
-                raise ValueError("a response has a code of 2.00 to 5.31")
+                raise ValueError("a response code is 2.00 to 5.31")
             if code == CONTENT and (resource.state or p[_SEEN] & 1 << _ETAG):  # RFC 7252 section 5.10.6
                 opt = response.opt
                 if resource.state and opt.etag is None:
@@ -2362,7 +2362,7 @@ class Engine:
         if is_group and mtype == CON:
             raise ValueError("a group takes NON only (RFC 7252 section 8.1)")
         if mtype > NON or code is None or 32 <= code < 64 or not code and (mtype == NON or _packed_len(p, token) > 4):
-            raise ValueError("send takes requests, responses and the empty CON; for ACK and RST see ReceptionRecord")
+            raise ValueError("send takes requests, responses, empty CONs; for ACK and RST see ReceptionRecord")
         p[_REMOTE] = peer
         if code < 64:
             return self.enqueue(message, peer, mtype, token or (self.random(8) if code else b""), timeout_ms)
@@ -2377,12 +2377,12 @@ class Engine:
                 if entry[4] >> (code >> 5) - 1 & 1:  # the request does not want it
                     self.end(record, None)
                 return record
-        raise ValueError("no request with this remote and token awaits a response")
+        raise ValueError("no request of this remote and token awaits it")
 
     def enqueue(self, message, peer, mtype, token, timeout_ms):
         """Queue `message` with type and token as given; returns its TransmissionRecord. Raises as send."""
         if len(self._queue) >= self._limits[1]:
-            raise Full("%d messages are queued; see Endpoint(queued=...)" % len(self._queue))
+            raise Full("%d messages are queued; see Endpoint(queued=)" % len(self._queue))
         record = TransmissionRecord(self, message, peer, mtype, token, timeout_ms)
         if self.hooks and 0 < message.code < 32:
             for hook in self.hooks["outgoing"]:
@@ -2734,7 +2734,7 @@ class Endpoint(Engine):
     def register_socket(self, sock, is_group=False):
         """Receive from `sock` too, to which groups send if `is_group`; answers leave from `socket`."""
         if getattr(sock, "is_secure", False) != self.is_secure:
-            raise ValueError("coap and coaps do not mix; make an endpoint for each")
+            raise ValueError("coap and coaps do not mix: make two endpoints")
         if is_group:
             self._groups[sock] = None
         if _ON_CPYTHON:
@@ -2752,7 +2752,7 @@ class Endpoint(Engine):
             raise Closed("the endpoint was closed")
         scheme = message.packet[_SCHEME]
         if scheme and (scheme == "coaps") != self.is_secure:
-            raise ValueError("this endpoint speaks coaps" if self.is_secure else "coaps needs a transport with DTLS")
+            raise ValueError("this endpoint speaks coaps" if self.is_secure else "coaps needs a DTLS transport")
         return Engine.send(self, message, self.resolve(message.remote if remote is None else remote), timeout_ms)
 
     def process(self, timeout_ms=None):
@@ -2914,7 +2914,7 @@ class Endpoint(Engine):
             level, option = _IPV6, _JOIN_GROUP
             member = socket.inet_pton(socket.AF_INET6, group) + (interface or 0).to_bytes(4, sys.byteorder)
         else:
-            raise ValueError("this firmware cannot join IPv6 groups")
+            raise ValueError("no IPv6 groups on this firmware")
         for sock in list(self._groups):
             if self._groups[sock] == (group, interface):
                 self._forget(sock)
@@ -2942,7 +2942,7 @@ class Endpoint(Engine):
             self.socket = self._open_socket(self._bound_to)
         except OSError as error:  # no network: who serves a group joins again when it is back
             if self.log:
-                self.log("group left" if group else "socket not opened", error)
+                self.log("group left" if group else "the endpoint has no socket now", error)
             return
         self.register_socket(self.socket)
 

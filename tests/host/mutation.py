@@ -192,8 +192,9 @@ MUTANTS = (
      "self._wake_ms is not None and now_ms >= self._wake_ms"),
     ("a wrap while process waits", "timeout_ms - ticks_diff(now_ms, begin_ms)", "timeout_ms - (now_ms - begin_ms)"),
     # the application's requests
-    ("one response to a request", "if self.has_responded:\n            raise ValueError(\"the request",
-     "if False:\n            raise ValueError(\"the request"),
+    ("one response to a request",
+     "if self.has_responded:\n            raise ValueError(\"the message was answered\")\n        response",
+     "if False:\n            raise ValueError(\"the message was answered\")\n        response"),
     ("one ACK to a request", "elif self.message.mtype != CON or self.is_acknowledged or",
      "elif self.message.mtype != CON or"),
     ("a separate response after the ACK", "if request.mtype == CON and self.is_acknowledged:", "if False:"),
