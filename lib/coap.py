@@ -1345,24 +1345,27 @@ class ReceptionRecord:
         if self.has_responded:
             raise ValueError("the message was answered")
         response = code if isinstance(code, Message) else Message(code, payload=payload, **options)
+        engine = self.endpoint
         request = self.message
+        token = request.token
+        is_con = request.mtype == CON
         if response.code is None or not 64 <= response.code < 192:
             raise ValueError("a response code is 2.00 to 5.31")
-        if self.endpoint.hooks:
+        if engine.hooks:
             response = response.copy()  # an extension may change it, and it may be used again
-            self.endpoint.extend(request, response)
-        if _packed_len(response.packet, request.token) > self.endpoint.datagram_len:
+            engine.extend(request, response)
+        if _packed_len(response.packet, token) > engine.datagram_len:
             raise ValueError("the response is longer than datagram_len")
         if _is_unwanted(request.packet, response.code):
-            if request.mtype == CON and not self.is_acknowledged:
+            if is_con and not self.is_acknowledged:
                 self.ack()
-        elif request.mtype == CON and self.is_acknowledged:
-            self.endpoint.enqueue(response, self.remote, CON, request.token, None)
+        elif is_con and self.is_acknowledged:
+            engine.enqueue(response, self.remote, CON, token, None)
         else:
             packed = bytearray(4)
-            mtype, mid = (ACK, self.mid) if request.mtype == CON else (NON, self.endpoint.reply_mid())
-            _write(response.packet, packed, mtype, mid, request.token)
-            self.endpoint.answer(self, packed)
+            mid = self.mid if is_con else engine.reply_mid()
+            _write(response.packet, packed, ACK if is_con else NON, mid, token)
+            engine.answer(self, packed)
         self.has_responded = True
 
 
@@ -1406,7 +1409,7 @@ class Resource:
     If-Match or If-None-Match does not hold. Without it these two are refused with 4.02.
     """
 
-    def __init__(self, path, first_len, ct, takes, groups, link):
+    def __init__(self, path, first_len, link, ct, takes, groups, secure, obs):
         self.path = path  # the raw Uri-Path options behind the first header
         self.first_len = first_len
         self.link = link
@@ -1414,10 +1417,10 @@ class Resource:
         self.content_format = Message(content_format=self.formats[0]).packet[_DATA] if self.formats else None
         self.takes = takes if isinstance(takes, tuple) or takes is None else (takes,)
         self.groups = groups
-        self.is_observable = self.is_secure = False
+        self.is_secure = secure
+        self.is_observable = obs
         self.handlers = [None] * 8  # by method; 0: of all others
         self.state = None
-        self.next = None  # resource with the same routing key
 
     def on(self, method):
         """A decorator that sets the handler of `method`."""
@@ -1937,22 +1940,21 @@ class Engine:
         is_prefix = path[-1:] == ">" and segments[-1][0] == "<"
         if is_prefix:
             segments.pop()
-        p = Message(uri_path=segments).packet
-        p[_PATH] = start = max(0, _find(p, _URI_PATH))
-        p[_PATH_END] = p[_END]
-        if segments:
-            p[_FIRST_LEN] = p[_STOP] - start
-        raw = bytes(p[_DATA][start:])
+        request = Message(GET, mtype=CON, mid=0, uri_path=segments)
+        request.index(request.encode())
+        p = request.packet
+        raw = p[_DATA][p[_PATH] or p[_END] :]
         if ct is not None:
             attributes["ct"] = ct
         if secure and not self.is_secure:
             attributes["osc"] = True  # RFC 8613 section 9
-        resource = Resource(raw, p[_FIRST_LEN], ct, takes, groups, None if is_prefix else _link(segments, attributes))
-        resource.is_observable = attributes.get("obs", False)
-        resource.is_secure = secure
+        key = link = None
+        if not is_prefix:
+            key = _path_key(p)
+            link = _link(segments, attributes)
+        resource = Resource(raw, p[_FIRST_LEN], link, ct, takes, groups, secure, attributes.get("obs", False))
         self.resources.append(resource)
-        key = None if is_prefix else _path_key(p)
-        resource.next = self._routes.get(key)
+        resource.next = self._routes.get(key)  # the one before with this key
         self._routes[key] = resource
         if not _ON_CPYTHON:
             gc.collect()  # else the garbage of many registrations leaves holes too small for a datagram

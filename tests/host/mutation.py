@@ -197,7 +197,7 @@ MUTANTS = (
      "if False:\n            raise ValueError(\"the message was answered\")\n        response"),
     ("one ACK to a request", "elif self.message.mtype != CON or self.is_acknowledged or",
      "elif self.message.mtype != CON or"),
-    ("a separate response after the ACK", "if request.mtype == CON and self.is_acknowledged:", "if False:"),
+    ("a separate response after the ACK", "elif is_con and self.is_acknowledged:", "elif False:"),
     ("the answer to a duplicate", "                duplicates.remember(slot, packed)\n", "                pass\n"),
     ("ignored CONs are acknowledged", "record.ack()\n", "pass\n"),
     # the endpoint
