@@ -1501,32 +1501,6 @@ def _matches(link, query):
     return False
 
 
-class _Links:
-    """The links that pass all filters, to be read by offset: never all of them in memory."""
-
-    def __init__(self, resources, queries):
-        self.etag = len(resources).to_bytes(2, "big")  # they are only added
-        self.links = []
-        for resource in resources:
-            passed = resource.link
-            for query in queries:
-                passed = passed and _matches(resource.link, query)
-            if passed:
-                self.links.append(resource.link)
-
-    def readinto_at(self, buffer, offset):
-        """Fill `buffer` with the document from byte `offset` on; returns how many bytes it has there."""
-        filled = at = 0
-        for link in self.links:
-            data = ("," + link if at else link).encode()
-            if filled < len(buffer):
-                begin = max(0, offset - at)
-                piece = data[begin : begin + len(buffer) - filled]
-                buffer[filled : filled + len(piece)] = piece
-                filled += len(piece)
-            at += len(data)
-        return filled
-
 
 # ---- duplicates ----
 
@@ -1857,7 +1831,7 @@ class Engine:
         self.now_ms = 0  # the time of the latest receive or due
         self.resources = []
         self.hooks = {}  # of the extensions, by name: lists in the order of their ranks
-        self.sends_blocks = False  # whether an extension does
+        self.sends_blocks = None  # of an extension that sends sources, in blocks: makes one of a list of links
         self._extensions = []
         self._critical = _CRITICAL  # critical options that no extension understands
         self._is_in_handler = self._is_unwrapped = False  # the request in hand was unwrapped: never handled twice
@@ -1985,11 +1959,18 @@ class Engine:
 
         Without an extension that sends it in blocks, as many as fit whole.
         """
-        links = _Links(self.resources, request.opt.uri_query)
+        links = []
+        queries = request.opt.uri_query
+        for resource in self.resources:
+            passed = resource.link
+            for query in queries:
+                passed = passed and _matches(resource.link, query)
+            if passed:
+                links.append(resource.link)
         if self.sends_blocks:
-            return links
+            return self.sends_blocks(links, len(self.resources))
         document = bytearray()
-        for link in links.links:
+        for link in links:
             link = ("," + link if document else link).encode()
             if len(document) + len(link) > self.datagram_len - 32:
                 break

@@ -121,6 +121,30 @@ class Transfer:
         self.total = len(source) if isinstance(source, bytes) else getattr(source, "size", None)
 
 
+class Links:
+    """The source of /.well-known/core: a list of links, of which the document is never in memory as a whole.
+
+    resources  how many there are. They are only added, so that is the ETag
+    """
+
+    def __init__(self, links, resources):
+        self.links = links
+        self.etag = resources.to_bytes(2, "big")
+
+    def readinto_at(self, buffer, offset):
+        """Fill `buffer` with the document from byte `offset` on; returns how many bytes it has there."""
+        filled = at = 0
+        for link in self.links:
+            data = ("," + link if at else link).encode()
+            if filled < len(buffer):
+                begin = max(0, offset - at)
+                piece = data[begin : begin + len(buffer) - filled]
+                buffer[filled : filled + len(piece)] = piece
+                filled += len(piece)
+            at += len(data)
+        return filled
+
+
 class Blocks:
     """The extension that `attach` adds to an endpoint."""
 
@@ -774,5 +798,5 @@ def attach(
     blocks = Blocks(endpoint, szx, transfers, per_host, body_len, sink_len, idle_ms, unverified_len, reuse_token)
     blocks.is_verified = getattr(endpoint, "is_verified", blocks.is_verified)  # of coap_echo
     endpoint.attach(blocks)
-    endpoint.sends_blocks = True
+    endpoint.sends_blocks = Links
     return blocks

@@ -4,6 +4,7 @@ import gc
 
 import check
 import coap
+import coap_block
 import fake
 from fake import ask, packet
 
@@ -257,7 +258,7 @@ def test_discovery_when_the_request_fills_its_token_then_the_answer_still_fits()
 
 
 class Source:
-    """Takes what the handler of /.well-known/core returns to an extension that sends blocks."""
+    """An extension that takes what the handler of /.well-known/core returns where coap_block is attached."""
 
     rank = 30
     understood = 0
@@ -265,7 +266,7 @@ class Source:
     def __init__(self, engine):
         self.payload = None
         engine.attach(self)
-        engine.sends_blocks = True
+        engine.sends_blocks = coap_block.Links
 
     def response(self, request, response):
         self.payload = response.packet[7]
