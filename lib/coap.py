@@ -42,8 +42,11 @@ except ImportError:  # firmware without a network: the protocol still works over
     select = socket = None
 
 try:
-    from time import ticks_add, ticks_diff, ticks_ms
+    from time import sleep_ms, ticks_add, ticks_diff, ticks_ms
 except ImportError:  # CPython: the same 30 bit milliseconds as on a board, so that they wrap alike
+
+    def sleep_ms(wait_ms):
+        time.sleep(wait_ms / 1000)
 
     def ticks_ms():
         return time.monotonic_ns() // 1000000 & 0x3FFFFFFF
@@ -1630,12 +1633,6 @@ def _prepare(r, p, code):
     r[_REMOTE] = p[_REMOTE]
 
 
-def _label(r, p, resource):
-    """Give the response packet `r` the Content-Format that Accept chose, or the resource's first, unless it has one."""
-    if _find(r, _CONTENT_FORMAT) < 0:
-        value = _uint_option(p, _ACCEPT) if p[_SEEN] & 1 << _ACCEPT else resource.formats[0]
-        _add(r, _CONTENT_FORMAT, _uint_bytes(value))
-
 
 def _serving(engine):
     """A generator that is sent what to do with the request in hand, and yields the datagram to send back or None.
@@ -1741,17 +1738,25 @@ def _serving(engine):
                     result = engine._settle(p, resource, result)
                 engine._is_in_handler = False
                 if r[_PAYLOAD] and resource.formats and r[_CODE] < BAD_REQUEST:  # an error's is a text for people
-                    if r[_END] or seen & 1 << _ACCEPT:
-                        _label(r, p, resource)
-                    else:
+                    if not r[_END] and not seen & 1 << _ACCEPT:
                         r[_DATA][:] = resource.content_format
                         r[_END] = len(resource.content_format)
                         r[_LAST] = _CONTENT_FORMAT
+                    elif _find(r, _CONTENT_FORMAT) < 0:
+                        value = _uint_option(p, _ACCEPT) if seen & 1 << _ACCEPT else resource.formats[0]
+                        _add(r, _CONTENT_FORMAT, _uint_bytes(value))
             if asked == _RENDER:
                 reply = None if result is REPLY else result
                 continue
-            if result is LATER and not engine._promise(p):
-                result = None
+            if result is LATER:
+                if len(engine._pending) < engine._limits[2]:
+                    forget_ms = until_ms[engine._slot]
+                    engine.wake(forget_ms)
+                    engine._pending.append((p[_REMOTE], _token(p), mid, forget_ms, _unwanted(p)))
+                else:
+                    result = None
+                    _prepare(r, p, SERVICE_UNAVAILABLE)
+                    response.opt.max_age = _RETRY_S
             # The datagram
             if hooks and (result is None or result is REPLY):
                 engine.extend(request, response)
@@ -2112,16 +2117,6 @@ class Engine:
             raise
         return None
 
-    def _promise(self, p):
-        """Note that the response is to follow; returns False if there is no room: the response is 5.03."""
-        if len(self._pending) >= self._limits[2]:
-            _prepare(self._response.packet, p, SERVICE_UNAVAILABLE)
-            self._response.opt.max_age = _RETRY_S
-            return False
-        until_ms = self._duplicates.until_ms[self._slot]
-        self.wake(until_ms)
-        self._pending.append((p[_REMOTE], _token(p), p[_MID], until_ms, _unwanted(p)))
-        return True
 
     def render(self, data, peer):
         """Answer the request in the datagram `data` (bytes) of `peer` once more, for a notification.
@@ -2589,12 +2584,6 @@ _SEND_ERRORS = (OSError, TypeError, ValueError)  # the latter two for an address
 _HELD = const(8)  # records that wait for process() while request() blocks
 
 
-def _sleep_ms(wait_ms):
-    if _ON_CPYTHON:
-        time.sleep(wait_ms / 1000)
-    else:
-        time.sleep_ms(wait_ms)
-
 
 def _read(sock, room_len):
     """What recvfrom returns: (datagram, address), or None if there is nothing."""
@@ -2796,7 +2785,7 @@ class Endpoint(Engine):
         else:
             if self.is_closed:
                 raise Closed("the endpoint was closed")
-            _sleep_ms(wait_ms)
+            sleep_ms(wait_ms)
 
     def _receive_ready(self, wait_ms):
         """Handle datagrams: wait for the first for `wait_ms`, stop at one for the application or after 16."""

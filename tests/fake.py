@@ -223,14 +223,11 @@ class Clock:
         if self.left_ms < 0:
             raise AssertionError("waited for more than 1000 s, or without end")
 
-    def sleep(self, seconds):
-        self.sleep_ms(round(seconds * 1000))
-
     def __enter__(self):
-        self.saved = coap.ticks_ms, coap.time
+        self.saved = coap.ticks_ms, coap.sleep_ms
         coap.ticks_ms = self.ticks_ms
-        coap.time = self
+        coap.sleep_ms = self.sleep_ms
         return self
 
     def __exit__(self, *_):
-        coap.ticks_ms, coap.time = self.saved
+        coap.ticks_ms, coap.sleep_ms = self.saved

@@ -101,7 +101,7 @@ MUTANTS = (
     ("a promise is made to a token", "if entry[1] == token and entry[0] == peer:", "if entry[0] == peer:"),
     ("promises are forgotten", "if ticks_diff(entry[3], now_ms) <= 0:\n                    self._pending.remove(entry)",
      "if False:\n                    pass"),
-    ("the table of promises", "if len(self._pending) >= self._limits[2]:", "if False:"),
+    ("the table of promises", "if len(engine._pending) < engine._limits[2]:", "if True:"),
     # groups, section 8.2
     ("a group's members answer", "or is_multicast(record.remote):", ":"),
     ("a group's request stays open",
@@ -140,7 +140,9 @@ MUTANTS = (
     ("silent to a NON when full",
      "engine._note(p, refusal):\n                    if p[_MTYPE] == NON:",
      "engine._note(p, refusal):\n                    if False:"),
-    ("Max-Age of a refusal", "self._response.opt.max_age = _RETRY_S", "pass"),
+    ("Max-Age of a refusal",
+     "_prepare(r, p, SERVICE_UNAVAILABLE)\n                    response.opt.max_age = _RETRY_S",
+     "_prepare(r, p, SERVICE_UNAVAILABLE)"),
     # handlers and their results, sections 5.2 and 5.9
     ("a handler that raises", "except Exception as error:", "except KeyError as error:"),
     ("the hook is told", "self.log(\"handler of %s\" % resource.path, error)", "pass"),
@@ -154,7 +156,7 @@ MUTANTS = (
     ("4.04", "if resource is None:\n            return NOT_FOUND", "if False:\n            return NOT_FOUND"),
     ("4.06", "not in resource.formats:\n            return NOT_ACCEPTABLE",
      "not in resource.formats:\n            return 0"),
-    ("Content-Format by Accept", "value = _uint_option(p, _ACCEPT) if p[_SEEN] & 1 << _ACCEPT else resource.formats[0]",
+    ("Content-Format by Accept", "value = _uint_option(p, _ACCEPT) if seen & 1 << _ACCEPT else resource.formats[0]",
      "value = resource.formats[0]"),
     ("Content-Format of the handler", "if _find(r, _CONTENT_FORMAT) < 0:", "if True:"),
     ("no Content-Format on errors", "if r[_PAYLOAD] and resource.formats and r[_CODE] < BAD_REQUEST:",
