@@ -1307,7 +1307,6 @@ class ReceptionRecord:
     """
 
     is_acknowledged = has_responded = True
-    slot = -1  # in the table of duplicates
 
     def __init__(self, endpoint, message, remote, pertains_to, slot=-1):
         self.endpoint = endpoint
@@ -1315,9 +1314,9 @@ class ReceptionRecord:
         self.remote = remote
         self.mid = message.packet[_MID]
         self.pertains_to = pertains_to
+        self.slot = slot  # in the table of duplicates
         if pertains_to is None:
             self.is_acknowledged = self.has_responded = False
-            self.slot = slot
 
     def ack(self, message=None):
         """Acknowledge the CON, with nothing or with the response `message`; sent by the next process.
@@ -1553,7 +1552,7 @@ class _Duplicates:
 
     def note(self, p, slot, until_ms):
         """Fill a slot; its reply is empty. Returns it."""
-        self.replies[slot][:] = b""
+        self.free(slot)
         self.mids[slot] = p[_MID]
         self.peers[slot] = p[_REMOTE]
         self.until_ms[slot] = until_ms
@@ -1582,18 +1581,18 @@ class _Duplicates:
         if free < 0 or mine >= self.kept_per_host:
             free = oldest
         if free >= 0:
-            self.free(free)
-            self.hosts[free] = host
             self.note(p, free, until_ms)
+            self.hosts[free] = host
         return free
 
     def free(self, slot):
         """Empty a slot, without the memory of a long reply."""
         self.mids[slot] = -1
         self.peers[slot] = self.hosts[slot] = None
-        if self.replies[slot] is None or len(self.replies[slot]) > _REPLY_LEN:
-            self.replies[slot] = bytearray(_REPLY_LEN)
-        self.replies[slot][:] = b""
+        reply = self.replies[slot]
+        if reply is None or len(reply) > _REPLY_LEN:
+            reply = self.replies[slot] = bytearray(_REPLY_LEN)
+        reply[:] = b""
 
     def remember(self, slot, reply):
         """Keep the reply to a CON for its duplicates: a long one only where it must not be made again."""
@@ -2043,10 +2042,11 @@ class Engine:
     def _note(self, p, refusal):
         """Note the request in the table of duplicates, its slot in _slot; returns False if there is no room."""
         until_ms = self._until(self.tuning.non_lifetime_ms if p[_MTYPE] else self.tuning.exchange_lifetime_ms)
+        duplicates = self._duplicates
         if not self._is_unwrapped and (refusal or p[_CODE] == FETCH):
-            self._slot = self._duplicates.note(p, p[_MID] % self._duplicates.recent, until_ms)
+            self._slot = duplicates.note(p, p[_MID] % duplicates.recent, until_ms)
         else:
-            self._slot = self._duplicates.keep(p, self.now_ms, until_ms, self._pending)
+            self._slot = duplicates.keep(p, self.now_ms, until_ms, self._pending)
         return self._slot >= 0
 
     def _refusal(self, p, resource, asked):
@@ -2580,6 +2580,7 @@ _IPV6 = const(41)  # as Linux numbers it and what follows; MicroPython has no na
 _JOIN_GROUP = const(20)
 _MULTICAST_ALL = const(49)
 _MULTICAST_ALL_IPV6 = const(29)
+_POLLIN = const(1)  # everywhere; CPython has no name for it on Windows
 _SEND_ERRORS = (OSError, TypeError, ValueError)  # the latter two for an address the port does not take
 _HELD = const(8)  # records that wait for process() while request() blocks
 
@@ -2591,6 +2592,22 @@ def _read(sock, room_len):
         return sock.recvfrom(room_len)
     except OSError:  # nothing there after all, or an ICMP error of what was sent
         return None
+
+
+if _ON_CPYTHON:
+
+    class _Poll(list):
+        """What select.poll() returns on MicroPython, by select.select(), which every system has."""
+
+        def register(self, sock, _):
+            sock.fileno()  # AttributeError: it cannot be polled
+            self.append(sock)
+
+        def unregister(self, sock):
+            self.remove(sock)
+
+        def ipoll(self, wait_ms):
+            return [(sock,) for sock in select.select(self, (), (), wait_ms / 1000)[0]]
 
 
 class Endpoint(Engine):
@@ -2633,9 +2650,8 @@ class Endpoint(Engine):
         self._due_ms = None  # when something is to be sent or to be forgotten, if the engine is calm
         self._asked = []  # transports that cannot be polled
         self._polled = []
-        self._poller = None if _ON_CPYTHON or not select else select.poll()
-        self._ready = self._select if _ON_CPYTHON else self._poller and self._poller.ipoll
-        self._receive = self.receive  # in the dict that MicroPython looks through first, not in the last of three
+        self._poller = select and (_Poll() if _ON_CPYTHON else select.poll())
+        self._ready = select and self._poller.ipoll
         self._groups = {}  # socket registered as receiving for a group -> what join() was given
         self._port = port
         self._bound_to = self._reopened_ms = None
@@ -2709,11 +2725,8 @@ class Endpoint(Engine):
             raise ValueError("coap and coaps do not mix: make two endpoints")
         if is_group:
             self._groups[sock] = None
-        if _ON_CPYTHON:
-            (self._polled if hasattr(sock, "fileno") else self._asked).append(sock)
-            return
         try:
-            self._poller.register(sock, select.POLLIN)
+            self._poller.register(sock, _POLLIN)
             self._polled.append(sock)
         except (AttributeError, OSError, TypeError):  # nothing that can be polled
             self._asked.append(sock)
@@ -2825,11 +2838,6 @@ class Endpoint(Engine):
                 break
         return min(wait_ms, _ASK_MS) if self._left == left else 0
 
-    if _ON_CPYTHON:
-
-        def _select(self, wait_ms):
-            """What ipoll is on MicroPython: tuples that begin with a socket that can be read."""
-            return [(sock,) for sock in select.select(self._polled, (), (), wait_ms / 1000)[0]]
 
     def _receive_from(self, sock):
         """Read one datagram, if there is one, handle it and answer."""
@@ -2845,7 +2853,7 @@ class Endpoint(Engine):
         if self._groups and sock in self._groups:
             reply = self.receive(got[0], peer, ticks_ms(), True)
         else:
-            reply = self._receive(got[0], peer, ticks_ms())
+            reply = self.receive(got[0], peer, ticks_ms())
         if reply is not None:
             self.peer = peer
             self._send_datagram(reply)
@@ -2873,18 +2881,19 @@ class Endpoint(Engine):
             raise ValueError("a group sends to a port; give one to Endpoint")
         if self.socket is None:
             raise OSError("the endpoint has no socket now")
-        if group[:2].lower() == "ff" and group[3:4] in ("1", "2") and interface is None:
+        if group[:2].lower() == "ff" and "1" <= group[3:4] <= "2" and interface is None:
             raise ValueError(group + " is on each network: join() takes an interface")
-        scope = "%%%d" % interface if interface and ":" in group else ""
+        is_ipv6 = ":" in group
+        scope = "%%%d" % interface if interface and is_ipv6 else ""
         address = self._look_up(group + scope, self._port)
         if not is_multicast(address):
             raise ValueError("a group is 224.0.0.0 to 239.255.255.255 or begins with ff, not " + group)
-        if ":" not in group:
-            level, option = 0, socket.IP_ADD_MEMBERSHIP
+        if not is_ipv6:
             member = bytes(map(int, group.split(".") + (interface or "0.0.0.0").split(".")))
+            option = (0, socket.IP_ADD_MEMBERSHIP, member)
         elif hasattr(socket, "inet_pton"):
-            level, option = _IPV6, _JOIN_GROUP
             member = socket.inet_pton(socket.AF_INET6, group) + (interface or 0).to_bytes(4, sys.byteorder)
+            option = (_IPV6, _JOIN_GROUP, member)
         else:
             raise ValueError("no IPv6 groups on this firmware")
         for sock in list(self._groups):
@@ -2892,8 +2901,8 @@ class Endpoint(Engine):
                 self._forget(sock)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if sys.platform == "linux":  # else both sockets receive what is sent to the group
-            self.socket.setsockopt(level, _MULTICAST_ALL_IPV6 if level else _MULTICAST_ALL, 0)
-        sock = self._open_socket(address, (level, option, member))
+            self.socket.setsockopt(option[0], _MULTICAST_ALL_IPV6 if is_ipv6 else _MULTICAST_ALL, 0)
+        sock = self._open_socket(address, option)
         self.register_socket(sock, True)
         self._groups[sock] = (group, interface)
 
@@ -2924,8 +2933,7 @@ class Endpoint(Engine):
         else:
             self._polled.remove(sock)
             self._groups.pop(sock, None)
-            if not _ON_CPYTHON:
-                self._poller.unregister(sock)
+            self._poller.unregister(sock)
         if hasattr(sock, "close"):
             sock.close()
 
