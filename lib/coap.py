@@ -1661,21 +1661,25 @@ def _serving(engine):
             reply = result = None
             mid = p[_MID]
             if asked <= 0:
+                code = p[_CODE]
                 # Was it answered before?
-                if (p[_CODE] != GET or mids[mid % recent] == mid) and asked != _RENDER:
+                if (code != GET or mids[mid % recent] == mid) and asked != _RENDER:
                     slot = duplicates.find(p, engine.now_ms)
                     if slot >= 0 and (p[_MTYPE] == NON or slot >= recent or replies[slot]):
                         reply = replies[slot] or None  # that of a request which is kept may be to come
                         continue
                 # Who is to answer it, or why not?
-                refusal = engine._unwrap(p) if hooks and asked != _RENDER else 0
+                refusal = 0
+                if hooks and asked != _RENDER:
+                    refusal = engine._unwrap(p)
+                    code = p[_CODE]
+                seen = p[_SEEN]
                 start = p[_PATH]
                 stop = p[_PATH_END]
                 resource = routes.get((stop - start) << 16 | p[_FIRST_LEN] << 8 | p[_DATA][stop - 1] if start else 0)
                 if resource is None or resource.next or not p[_DATA].startswith(resource.path, start):
                     resource = engine._route(p)
-                code = p[_CODE]
-                if asked or refusal or resource is None or resource.is_secure or p[_SEEN] & _JUDGED or code > IPATCH:
+                if asked or refusal or resource is None or resource.is_secure or seen & _JUDGED or code > IPATCH:
                     refusal = refusal or engine._refusal(p, resource, asked)
                     if refusal < 0:
                         continue
@@ -1700,7 +1704,6 @@ def _serving(engine):
                         continue
                     refusal = SERVICE_UNAVAILABLE
             # What is the response?
-            seen = p[_SEEN]
             preset = refusal or _PRESET[code]
             if r[_END]:  # what _prepare does
                 r[_DATA][:] = b""
@@ -2675,6 +2678,8 @@ class Endpoint(Engine):
         self.register_socket(sock)
         if hasattr(sock, "attach"):
             sock.attach(self)
+
+    receive = Engine.receive  # found at once: MicroPython looks a class through for what it inherits
 
     def _open_socket(self, address, member=()):
         """A socket bound to `address`, if that is not None; `member` is what setsockopt takes to join a group."""

@@ -152,7 +152,7 @@ MUTANTS = (
     ("the response is emptied", "r[_PAYLOAD] = b\"\"\n    r[_REMOTE]", "r[_REMOTE]"),
     ("no process in a handler", "engine._is_in_handler = True", "pass"),
     ("the catch-all handler", "result = (handler or resource.handlers[0])(", "result = handler("),
-    ("unknown methods", "p[_SEEN] & _JUDGED or code > IPATCH:", "p[_SEEN] & _JUDGED:"),
+    ("unknown methods", "seen & _JUDGED or code > IPATCH:", "seen & _JUDGED:"),
     ("4.04", "if resource is None:\n            return NOT_FOUND", "if False:\n            return NOT_FOUND"),
     ("4.06", "not in resource.formats:\n            return NOT_ACCEPTABLE",
      "not in resource.formats:\n            return 0"),
