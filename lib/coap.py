@@ -1860,7 +1860,7 @@ class Engine:
         self._request = Message()
         self._response = Message()
         self._response.request = self._request  # whose token it has
-        self._begin()
+        self._begin(None)
 
     def attach(self, extension):
         """Add what goes beyond this file: an object with `rank`, `understood` and some of these methods.
@@ -2095,7 +2095,7 @@ class Engine:
 
     # -- answering
 
-    def _begin(self, asked=None):
+    def _begin(self, asked):
         """Serve by a new generator, at first and after an exception has ended the one before."""
         serving = _serving(self)
         next(serving)
@@ -2307,15 +2307,12 @@ class Engine:
 
     def deliver(self, record, message, error):
         """Hand a response or Reset to the application; it ends the exchange, unless that is with a group or parked."""
-        self.received = ReceptionRecord(self, message, message.packet[_REMOTE], record)
+        received = self.received = ReceptionRecord(self, message, message.packet[_REMOTE], record)
         if record.state == _PARKED:
-            record.response = self.received
+            record.response = received
             return
-        if record.response is None:
-            record.response = self.received
-            record.responses = (self.received,)
-        else:
-            record.responses += (self.received,)
+        record.response = record.response or received
+        record.responses += (received,)
         if record.remote == message.packet[_REMOTE]:
             self.end(record, error)
 
@@ -2670,7 +2667,7 @@ class Endpoint(Engine):
         else:
             if port is not None:
                 self._bound_to = self._look_up(host, port)
-            sock = self._open_socket(self._bound_to)
+            sock = self._open_socket(self._bound_to, ())
         self.socket = sock
         if getattr(sock, "is_secure", False):
             self.is_secure = True
@@ -2681,7 +2678,7 @@ class Endpoint(Engine):
 
     receive = Engine.receive  # found at once: MicroPython looks a class through for what it inherits
 
-    def _open_socket(self, address, member=()):
+    def _open_socket(self, address, member):
         """A socket bound to `address`, if that is not None; `member` is what setsockopt takes to join a group."""
         sock = socket.socket(self._family, socket.SOCK_DGRAM)
         sock.setblocking(False)
@@ -2714,14 +2711,14 @@ class Endpoint(Engine):
 
     def _look_up(self, host, port):
         """The address of `host` in the form that this port's sockets take; raises OSError."""
+        if _ON_CPYTHON:
+            return socket.getaddrinfo(host, port, self._family)[0][-1]
         entries = socket.getaddrinfo(host, port)  # with more arguments a Pico W prints a warning
-        address = None if _ON_CPYTHON else entries[0][-1]  # a Pico W calls all of them AF_INET
+        address = entries[0][-1]  # a Pico W calls all of them AF_INET
         for entry in entries:
             if entry[0] == self._family:
                 address = entry[-1]
                 break
-        if address is None:
-            raise OSError(host + " has no address of this family")
         return bytes(address) if isinstance(address, bytearray) else address  # the unix port's cannot be hashed
 
     def register_socket(self, sock, is_group=False):
@@ -2925,7 +2922,7 @@ class Endpoint(Engine):
             if self.socket is not None:
                 self._forget(self.socket)
             self.socket = None
-            self.socket = self._open_socket(self._bound_to)
+            self.socket = self._open_socket(self._bound_to, ())
         except OSError as error:  # no network: who serves a group joins again when it is back
             if self.log:
                 self.log("group left" if group else "the endpoint has no socket now", error)

@@ -404,11 +404,12 @@ class Sockets:
         self.opened.append(FakeSocket())
         return self.opened[-1]
 
-    def getaddrinfo(self, host, port):
+    def getaddrinfo(self, host, port, family=None):
         self.looked_up.append((host, port))
         if host == "nosuch":
             raise OSError(-2)
-        return [(10, 2, 0, "", ("2001:db8::1", port, 0, 0)), (2, 2, 0, "", ("192.0.2.9", port))]
+        entries = [(10, 2, 0, "", ("2001:db8::1", port, 0, 0)), (2, 2, 0, "", ("192.0.2.9", port))]
+        return [entry for entry in entries if family in (None, entry[0])]
 
     def __enter__(self):
         self.saved = coap.socket
