@@ -1558,10 +1558,10 @@ class _Duplicates:
         self.until_ms[slot] = until_ms
         return slot
 
-    def keep(self, p, now_ms, until_ms, promised):
+    def keep(self, p, now_ms, until_ms, pending):
         """Fill one of the slots that are kept; returns it, or -1: all have what must not be forgotten.
 
-        That is what other hosts sent, and the requests to which a response was promised.
+        That is what other hosts sent, and the requests in `pending`, to which a response was promised.
         """
         host = _host(p[_REMOTE])
         free = oldest = -1
@@ -1573,7 +1573,7 @@ class _Duplicates:
             elif self.hosts[slot] == host:
                 mine += 1
                 is_promised = False
-                for entry in promised:
+                for entry in pending:
                     is_promised = is_promised or entry[2] == self.mids[slot] and entry[0] == self.peers[slot]
                 if (oldest < 0 or left_ms < oldest_ms) and not is_promised:
                     oldest = slot
@@ -1594,12 +1594,12 @@ class _Duplicates:
             reply = self.replies[slot] = bytearray(_REPLY_LEN)
         reply[:] = b""
 
-    def remember(self, slot, reply):
+    def remember(self, slot, packed):
         """Keep the reply to a CON for its duplicates: a long one only where it must not be made again."""
-        if len(reply) <= _REPLY_LEN:
-            self.replies[slot][:] = reply
+        if len(packed) <= _REPLY_LEN:
+            self.replies[slot][:] = packed
         elif slot >= self.recent:
-            self.replies[slot] = bytearray(reply)
+            self.replies[slot] = bytearray(packed)
 
 
 # ---- protocol engine ----
@@ -2042,11 +2042,11 @@ class Engine:
                 return refusal
         return 0
 
-    def _note(self, p, refusal):
-        """Note the request in the table of duplicates, its slot in _slot; returns False if there is no room."""
+    def _note(self, p, code):
+        """Note the request, refused with `code` or not: its slot is in _slot; returns False if there is no room."""
         until_ms = self._until(self.tuning.non_lifetime_ms if p[_MTYPE] else self.tuning.exchange_lifetime_ms)
         duplicates = self._duplicates
-        if not self._is_unwrapped and (refusal or p[_CODE] == FETCH):
+        if not self._is_unwrapped and (code or p[_CODE] == FETCH):
             self._slot = duplicates.note(p, p[_MID] % duplicates.recent, until_ms)
         else:
             self._slot = duplicates.keep(p, self.now_ms, until_ms, self._pending)
@@ -2586,10 +2586,10 @@ _HELD = const(8)  # records that wait for process() while request() blocks
 
 
 
-def _read(sock, room_len):
+def _read(sock, datagram_len):
     """What recvfrom returns: (datagram, address), or None if there is nothing."""
     try:
-        return sock.recvfrom(room_len)
+        return sock.recvfrom(datagram_len)
     except OSError:  # nothing there after all, or an ICMP error of what was sent
         return None
 
@@ -2678,15 +2678,15 @@ class Endpoint(Engine):
 
     receive = Engine.receive  # found at once: MicroPython looks a class through for what it inherits
 
-    def _open_socket(self, address, member):
-        """A socket bound to `address`, if that is not None; `member` is what setsockopt takes to join a group."""
+    def _open_socket(self, address, group):
+        """A socket bound to `address`, if that is not None; `group` is what setsockopt takes to join a group."""
         sock = socket.socket(self._family, socket.SOCK_DGRAM)
         sock.setblocking(False)
         try:
-            if member or self._groups:  # all of them are bound to the port
+            if group or self._groups:  # all of them are bound to the port
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if member:
-                sock.setsockopt(*member)
+            if group:
+                sock.setsockopt(*group)
             if address is not None:
                 sock.bind(address)
         except OSError:
