@@ -1279,12 +1279,12 @@ class TransmissionRecord:
         self.mid = p[_MID]
         if p[_TUNING]:
             self.tuning = p[_TUNING]
-        tuning = self.tuning or endpoint.tuning
-        self.timeout_ms = tuning.max_transmit_wait_ms if timeout_ms is None else timeout_ms
-        _check("timeout_ms", self.timeout_ms, 0, _FAR_MS)
+        if timeout_ms is None:
+            timeout_ms = (self.tuning or endpoint.tuning).max_transmit_wait_ms
+        _check("timeout_ms", timeout_ms, 0, _FAR_MS)
+        self.timeout_ms = timeout_ms
         # a request that wants no response at all (RFC 7967 section 2.1) has ended when it is sent or acknowledged
         self.is_request = 0 < p[_CODE] < 32 and _unwanted(p) & 26 != 26
-        self.transmissions_left = 1 if mtype == NON else 1 + tuning.max_retransmit
 
 
     def is_done(self):
@@ -2366,12 +2366,10 @@ class Engine:
             for hook in self.hooks["outgoing"]:
                 hook(record)
         self._pack(record)
-        self._queue.append(record)
-        self._is_calm = False
         return record
 
     def _pack(self, record):
-        """Write the datagram of `record`, without message ID; raises ValueError if it is too long."""
+        """Write the datagram of `record`, without message ID, and queue it; raises ValueError if it is too long."""
         message = record.outer or record.message
         if self.hooks and 0 < message.code < 32:
             for hook in self.hooks["wrap"]:
@@ -2382,6 +2380,9 @@ class Engine:
             raise ValueError("the message has %d bytes, datagram_len is %d" % (packed_len, self.datagram_len))
         record.packed = bytearray(4)
         _write(p, record.packed, record.mtype, 0, record.token)
+        record.transmissions_left = 1 if record.mtype == NON else 1 + (record.tuning or self.tuning).max_retransmit
+        self._queue.append(record)
+        self._is_calm = False
 
     def resend(self, record, message):
         """Send `message` in the place of what the open exchange of `record` sent, with a new token and message ID.
@@ -2395,9 +2396,6 @@ class Engine:
         self._open.remove(record)
         record.mid = record.response_type = None
         record.state = _QUEUED
-        record.transmissions_left = 1 if record.mtype == NON else 1 + (record.tuning or self.tuning).max_retransmit
-        self._queue.append(record)
-        self._is_calm = False
 
     def extend(self, request, response):
         """Have the extensions change a response before it leaves; `request` is None for a separate one."""
@@ -2963,8 +2961,7 @@ class Endpoint(Engine):
         try:
             self.wait(record)
         finally:
-            if not record.is_done():
-                record.cancel()
+            record.cancel()  # unless it has ended
         if record.error:
             raise record.error(uri)
         return record.response and record.response.message
