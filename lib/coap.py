@@ -2955,7 +2955,7 @@ class Endpoint(Engine):
         handler.
         """
         if self._is_in_handler:
-            self._refuse_handler()
+            raise RuntimeError(_IN_HANDLER)
         self.acknowledge()
         record = self.send(Message(method, uri=uri, payload=payload, **options), None, timeout_ms)
         try:
