@@ -1812,6 +1812,7 @@ class Engine:
     on_end = None
     is_secure = False  # whether the transport protects all that comes and goes
     is_closed = False
+    overhead_len = 0  # bytes of a datagram that a response has to leave to an extension
 
     def __init__(
         self,
@@ -1979,7 +1980,7 @@ class Engine:
         document = bytearray()
         for link in links:
             link = ("," + link if document else link).encode()
-            if len(document) + len(link) > self.datagram_len - 32:
+            if len(document) + len(link) > self.datagram_len - self.overhead_len - 32:
                 break
             document += link
         return document

@@ -414,7 +414,7 @@ class Blocks:
         """Put the block that was asked for into the response: `block2` of the request, None if it has none."""
         r = response.packet
         opt = response.opt
-        limit_len = self.engine.datagram_len - 1
+        limit_len = self.engine.datagram_len - self.engine.overhead_len - 1
         if self.unverified_len and not self.is_verified(r[_REMOTE]):
             limit_len = min(limit_len, self.unverified_len)
         room = limit_len - 5 - len(response.token) - r[_END]

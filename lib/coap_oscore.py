@@ -824,6 +824,7 @@ def attach(engine, contexts, store, secure=False, observations=12, step=64):
     for context in contexts:
         oscore.add(context)
     engine.attach(oscore)
+    engine.overhead_len = _OVERHEAD_LEN
     engine.context_of = oscore.context_of  # coap_block asks: a body's blocks are all of one context
     if "wrap" not in engine.hooks:
         raise ValueError("this coap.py is too old for coap_oscore")

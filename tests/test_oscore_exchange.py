@@ -205,6 +205,16 @@ def test_response_when_too_large_then_protected_500():
     eq((record.error, record.response.message.code), (None, coap.INTERNAL_SERVER_ERROR))
 
 
+def test_discovery_when_the_links_are_many_then_as_many_as_fit_protected():
+    """RFC 8613 section 5 and RFC 6690: what protection adds to the list has room in the datagram, whatever its links."""
+    for title_len in range(0, 40, 3):
+        pair = Pair()
+        for k in range(60):
+            pair.server.resource("sensors/number%02d" % k, title="t" * title_len).get(pair.handle)
+        answer = pair.ask(path=(".well-known", "core")).response.message
+        eq((answer.code, len(answer.payload) > 950), (coap.CONTENT, True), title_len)
+
+
 def test_request_with_oscore_or_proxy_uri_when_sent_then_value_error():
     """RFC 8613 section 4.1.3.7: no nesting; section 4.1.3.3."""
     pair = Pair()

@@ -18,10 +18,10 @@ BODY = b"0123456789abcdef" * 200
 class Pair:
     """A client and a server with all extensions, attached in any order; `wire` is what was delivered."""
 
-    def __init__(self, server_number=0, server_echo=False, **conditions):
+    def __init__(self, server_number=0, server_echo=False, datagram_len=1152, **conditions):
         self.network = fake.Network(**conditions)
         self.network.trace = self.wire = []
-        self.server = self.network.add(SERVER)
+        self.server = self.network.add(SERVER, datagram_len=datagram_len)
         self.client = self.network.add(CLIENT, tuning=coap.Tuning(nstart=2))
         coap_observe.attach(self.client)
         coap_block.attach(self.client)
@@ -63,6 +63,18 @@ def test_large_response_when_protected_then_in_inner_blocks():
     eq((record.error, record.response.message.payload), (None, BODY))
     eq(len(pair.wire), 8)
     pair.must_be_protected()
+
+
+def test_response_when_protection_makes_it_too_large_then_in_inner_blocks():
+    """RFC 8613 section 4.1.3.4.1: whole or in blocks, each body is served, also with short datagrams."""
+    for datagram_len, lens in ((128, range(16, 130, 4)), (1152, range(1000, 1156, 4))):
+        for body_len in lens:
+            pair = Pair(datagram_len=datagram_len)
+            pair.body = b"y" * body_len
+            record = pair.ask()
+            eq((record.error, record.response.message.code), (None, coap.CONTENT), body_len)
+            eq(record.response.message.payload, pair.body)
+            eq(max([len(datagram) for _, _, datagram in pair.wire]) <= datagram_len, True, body_len)
 
 
 def test_large_request_when_protected_then_in_inner_blocks():
