@@ -2025,6 +2025,7 @@ class Engine:
         """Answer a request to a group after its leisure, if there is something to say (RFC 7252 section 8.2)."""
         if len(data) > self.datagram_len or _index(p, data) >= 0 or p[_MTYPE] != NON or not 0 < p[_CODE] < 32:
             return
+        p[_SEEN] &= ~(1 << _OBSERVE)  # elective: nobody is notified who may never have got an answer
         reply = self._serve(_ANSWER_TO_GROUP)
         if reply is not None and 64 <= reply[1] < 128 and self._response.packet[_PAYLOAD]:
             if len(self._answers) < self._limits[1]:

@@ -23,6 +23,7 @@ and a client, in a program that calls endpoint.process():
 Beside coap.py this file is optional. A resource with obs=True can be observed by GET and by FETCH. Its handler is
 called once more for each observer and change; an answer other than 2.xx ends the observation. One that answers LATER
 or NO_RESPONSE registers nobody and, when called for a notification, sends none: what it promised then cannot be sent.
+A request to a group registers nobody, either.
 
 Clients that hear nothing for Max-Age ask again: set `max_age` (default 60 s) of a resource that changes seldom.
 """

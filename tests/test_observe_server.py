@@ -262,6 +262,21 @@ def test_register_when_non_then_notified_too():
     check.eq(all_shown(server.change(b"1")), [(NON, coap.CONTENT, True, b"1")])
 
 
+def test_register_when_the_request_is_a_groups_then_it_is_a_plain_one():
+    """RFC 7641 section 4.1 lets a server refuse: one datagram is not to have every device notify an address."""
+    for state in (b"0", b""):  # an answer without payload stays here: RFC 7252 section 8.2
+        observed = Observed()
+        observed.state = state
+        data = packet(coap.GET, 1, NON, b"tk", uri_path=("t",), observe=0)
+        observed.engine.receive(data, PEER, 1000, True)
+        sent = [coap.Message.decode(item[1]) for item in fake.run(observed.engine, 1000, 10000)]
+        check.eq([(answer.payload, answer.opt.observe) for answer in sent], [(b"0", None)] if state else [])
+        check.eq((observed.extension.observers, observed.change(b"1")), ([], []))
+    observed.ask()
+    observed.engine.receive(packet(coap.GET, 2, NON, b"tk", uri_path=("t",), observe=1), PEER, 1000, True)
+    check.eq(len(observed.extension.observers), 1)  # nor does a group's request end it
+
+
 # ---- limits ----
 
 
