@@ -40,7 +40,10 @@ def run(uri, read, count, interval_ms, mtype=coap.NON, sleep_ms=_sleep_ms):
         for _ in range(count):
             reading_ms = coap.ticks_add(coap.ticks_ms(), interval_ms)
             message = coap.Message(coap.POST, uri=uri, payload=read(), mtype=mtype, no_response=_NOTHING_AT_ALL)
-            endpoint.send(message)
+            try:
+                endpoint.send(message)
+            except coap.Full as full:  # the server acknowledges nothing; it may be back later
+                print("skips a reading: %s" % full)
             left_ms = interval_ms
             while left_ms > 0:
                 while endpoint.process(0):  # sends what is due, reads what came: here nothing is expected
@@ -51,6 +54,23 @@ def run(uri, read, count, interval_ms, mtype=coap.NON, sleep_ms=_sleep_ms):
                 left_ms = coap.ticks_diff(reading_ms, coap.ticks_ms())
 
 
+def main(words):
+    """Send what the command line asks for; returns the exit code."""
+    words = words + ["3", "10000", "non"][len(words) - 1 :]
+    is_right = len(words) == 4 and words[1].isdigit() and words[2].isdigit() and words[3] in ("con", "non")
+    if not is_right or len(words[2]) > 8:  # 27 hours; ticks do not reach much further
+        print("usage: sleepy_sensor.py URI [READINGS [INTERVAL_MS [con]]]")
+        return 1
+    try:
+        run(words[0], lambda: "22.5", int(words[1]), int(words[2]), coap.CON if words[3] == "con" else coap.NON)
+    except ValueError as problem:
+        print(problem)
+    except OSError as problem:
+        print("%s cannot be reached: %s" % (words[0], problem))
+    else:
+        return 0
+    return 1
+
+
 if __name__ == "__main__":
-    words = sys.argv[1:] + ["3", "10000", "non"][len(sys.argv) - 2 :]
-    run(words[0], lambda: "22.5", int(words[1]), int(words[2]), coap.CON if words[3] == "con" else coap.NON)
+    sys.exit(main(sys.argv[1:]))

@@ -206,7 +206,7 @@ def test_response_when_too_large_then_protected_500():
 
 
 def test_discovery_when_the_links_are_many_then_as_many_as_fit_protected():
-    """RFC 8613 section 5 and RFC 6690: what protection adds to the list has room in the datagram, whatever its links."""
+    """RFC 8613 section 5 and RFC 6690: the list leaves room for what protection adds, whatever its links."""
     for title_len in range(0, 40, 3):
         pair = Pair()
         for k in range(60):

@@ -106,6 +106,38 @@ def test_an_acknowledgement_ends_the_repetition(runtime, server):
     assert len(slept) <= 4
 
 
+def test_a_reading_that_finds_the_queue_full_is_skipped_and_said(runtime, server):
+    with sensor(runtime, server.getsockname()[1], 12, 20, "con") as process:
+        output, errors = process.communicate(timeout=TIME_LIMIT_S)
+    assert (process.returncode, errors) == (0, "")
+    assert output.count("skips a reading: 8 messages are queued") == 3, output
+
+
+USAGE = "usage: sleepy_sensor.py URI [READINGS [INTERVAL_MS [con]]]"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((), USAGE),
+        (("coap://127.0.0.1/x", "abc"), USAGE),
+        (("coap://127.0.0.1/x", "-1"), USAGE),
+        (("coap://127.0.0.1/x", "1", "1.5"), USAGE),
+        (("coap://127.0.0.1/x", "1", "999999999999"), USAGE),
+        (("coap://127.0.0.1/x", "1", "10", "ack"), USAGE),
+        (("coap://127.0.0.1/x", "1", "10", "con", "more"), USAGE),
+        (("foo", "1", "10"), "not 'foo'"),
+        (("coaps://127.0.0.1/x", "1", "10"), "coaps needs a transport with DTLS"),
+        (("coap://nosuch.invalid/x", "1", "10"), "coap://nosuch.invalid/x cannot be reached: "),
+    ],
+)
+def test_a_command_line_that_is_wrong_is_told_in_a_sentence(runtime, words, sentence):
+    command = [str(interpreter(runtime)), "ports/sleepy_sensor.py", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIME_LIMIT_S)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert len(done.stdout.splitlines()) == 1 and sentence in done.stdout
+
+
 def test_our_server_takes_the_readings_and_is_silent(runtime):
     with our_server("cpython") as port:
         with sensor(runtime, port, 2, 150, "con") as process:
