@@ -70,6 +70,17 @@ def _is_free(path):
     return _stat(path) is not None
 
 
+def _names(root):
+    """The names in the directory `root`, a sorted list; those that are not UTF-8 are nobody's here."""
+    names = []
+    for raw in os.listdir(root.encode() or b"/"):  # as bytes: one that is not UTF-8 would end the list
+        try:
+            names.append(raw.decode())
+        except UnicodeError:
+            pass
+    return sorted(names)
+
+
 class _FileSource:
     """A file that is read by offset; open only while a block is read."""
 
@@ -123,7 +134,7 @@ class FileServer:
         self.limit_len = limit_len
         self.uploads = 0
         try:
-            names = os.listdir(self.root or "/")
+            names = _names(self.root)
         except OSError:
             raise ValueError("there is no directory " + root) from None
         for name in names:
@@ -145,7 +156,7 @@ class FileServer:
     def links(self, request, response):
         """Handler of GET /files."""
         links = []
-        for name in sorted(os.listdir(self.root or "/")):
+        for name in _names(self.root):
             stat = _stat(self.root + "/" + name) if is_name(name) else None
             if stat:
                 links.append("<%s>;sz=%d" % (coap.Message(uri_path=("files", name), remote="h").get_request_uri()[8:],
