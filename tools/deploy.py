@@ -4,9 +4,10 @@
 
 The library goes to /lib as .mpy, the application of ports/ to / with main.py as source. Each file is written under
 a temporary name and its sha256 compared; then all are renamed in one go, main.py last, and whatever of the same
-modules would be imported instead is removed. Up to that moment the board keeps what it had. A file that is right
-already is not written again. Modules of lib/ that the board has already are renewed too, so that versions do not
-mix. Then the board is reset, and the address it serves is printed.
+modules would be imported instead is removed. Up to that moment the board keeps what it had. A folder of the name of
+a module is refused before anything is written. A file that is right already is not written again. Modules of lib/
+that the board has already are renewed too, so that versions do not mix. Then the board is reset, and the address it
+serves is printed.
 
 Where OSCORE or COAPS is set in ports/sensor_server.py, the modules for that go, too, and the file of keys from
 ports/esp32 or wherever P= says, if it is there; else the board must have one. --new-keys begins the sequence numbers of
@@ -167,6 +168,24 @@ def same_modules(files, device):
     return found
 
 
+def check_folders(files, device):
+    """Raises DeviceError when the board has a folder that would be imported instead of `files`, or takes their place.
+
+    MicroPython takes a folder before a file. What is in it is the user's, so it stays.
+    """
+    names = {file.name for file in files}
+    for file in files:
+        if file.name.endswith((".py", ".mpy")):
+            names |= {file.module, f"{file.module}.py", f"{file.module}.mpy"}
+    for folder in (device.about.root, device.about.lib):
+        for name in sorted(names & device.folders(folder)):
+            path = f"{folder}/{name}"
+            raise DeviceError(
+                f"the board has a folder {path}, which is in the way of a file; rename it, or remove it: "
+                f"mpremote connect {device.port} rm -r :{path}"
+            )
+
+
 def present_modules(device):
     """Returns the names of those modules of lib/ that the board has, in whatever version."""
     names = device.names(device.about.root) | device.names(device.about.lib)
@@ -217,6 +236,7 @@ def install(device, files, say=print):
 
     Raises DeviceError; then, and after Ctrl-C, no file of the board has changed.
     """
+    check_folders(files, device)
     device.make_folder(device.about.lib)
     temporary = [file.path(device.about) + NEW for file in files]
     try:

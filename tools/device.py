@@ -297,8 +297,15 @@ class Device:
 
     def names(self, folder):
         """Returns the names of what is in a folder on the board, a set; empty if there is no such folder."""
+        return self._names(f"os.listdir({folder or '/'!r})")
+
+    def folders(self, folder):
+        """Returns the names of the folders in a folder on the board, a set; empty if there is no such folder."""
+        return self._names(f"[entry[0] for entry in os.ilistdir({folder or '/'!r}) if entry[1] == 0x4000]")
+
+    def _names(self, listing):
         try:
-            return set(self.eval_output(f"import os\nprint(os.listdir({folder or '/'!r}))"))
+            return set(self.eval_output(f"import os\nprint({listing})"))
         except TransportExecError:
             return set()
 

@@ -522,6 +522,30 @@ def test_file_when_it_arrives_changed_then_said_and_the_board_is_as_it_was(folde
         goes_on(folder, before)
 
 
+@pytest.mark.parametrize("name", ["lib/coap", "coap", "board", "lib/coap.py", "coap.mpy", "main.py"])
+def test_folder_when_it_has_the_name_of_a_module_then_said_and_the_board_is_as_it_was(name, folder, coap_port, capsys):
+    """MicroPython imports a folder before a file of that name, and os.remove takes none."""
+    installed_before(folder)
+    (folder / "main.py").write_text("open('started', 'a').write('x')\n")
+    for path in folder.rglob(name + "*"):
+        path.unlink()
+    (folder / name).mkdir()
+    (folder / name / "mine.py").write_text("VALUE = 1\n")
+    (folder / "notes").mkdir()  # others are nobody's business
+    before = contents(folder)
+    with rehearsed_board(folder, coap_port) as (port, _):
+        (folder / "started").unlink(missing_ok=True)
+        sentence = refused(capsys, port, "--platform", "unix")
+        assert sentence == (
+            f"the board has a folder {folder}/{name}, which is in the way of a file; rename it, or remove it: "
+            f"mpremote connect {os.path.realpath(port)} rm -r :{folder}/{name}"
+        )
+        if name == "main.py":  # there is no program to go on with
+            assert contents(folder) == before
+        else:
+            goes_on(folder, before)
+
+
 def deploy_until_it_copies(folder, port):
     """Starts deploy and returns its process as soon as the first file is on its way."""
     command = [sys.executable, ROOT / "tools/deploy.py", port, "--platform", "unix"]
