@@ -12,7 +12,8 @@ made once, with new keys: `coap_oscore_keys.create(coap_oscore.FileStore("oscore
 Requests to a context's `server` leave protected, all others as they are, unless attach(secure=True): then they do not
 leave. `server` is looked up once: where a name may lead elsewhere one day, give secure=True. Resources answer protected
 requests protected. A client of servers that may restart attaches coap_echo as well: after a restart a server asks who
-is there before it accepts anything (Appendix B.1.2).
+is there before it accepts anything (Appendix B.1.2). NON requests that want no response (RFC 7967) never hear of that:
+now and then send one that does.
 
 AES-CCM-16-64-128 and HKDF-SHA-256. AES comes from `cryptolib`, on CPython from the package `cryptography`, else
 from coap_aes. Not here: outer block-wise transfers that a proxy makes, Appendix B.2, Group OSCORE.

@@ -163,11 +163,13 @@ MUTANTS = (
     # routing and discovery, section 6.5 and RFC 6690
     ("the path is compared", "while resource is not None and resource.path and not", "while False and not"),
     ("the first segment's length", "p[_PATH]) << 16 | p[_FIRST_LEN] << 8 |", "p[_PATH]) << 16 |"),
-    ("whole links", "if len(document) + len(link) > self.datagram_len - 32:", "if False:"),
+    ("whole links", "if len(document) + len(link) > self.datagram_len - self.overhead_len - 32:", "if False:"),
+    ("room for OSCORE", "self.datagram_len - self.overhead_len - 32", "self.datagram_len - 32"),
     ("all filters", "passed = passed and _matches(", "passed = resource.link and _matches("),
     ("a filter's prefix", "wanted[-1:] == \"*\" and value.startswith(wanted[:-1])", "False"),
     ("one of several values", "values = value.split(\" \") + [value]", "values = [value]"),
     # groups, section 8
+    ("no observer from a group", "p[_SEEN] &= ~(1 << _OBSERVE)", "pass"),
     ("no CON from a group", "or p[_MTYPE] != NON or not 0 < p[_CODE] < 32:", "or not 0 < p[_CODE] < 32:"),
     ("no Reset to a group", "        if is_multicast:\n", "        if is_multicast and _index(p, data) < 0:\n"),
     ("no error to a group", "if reply is not None and 64 <= reply[1] < 128 and", "if reply is not None and"),
