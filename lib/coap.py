@@ -1247,7 +1247,7 @@ _ENDED = const(4)
 class TransmissionRecord:
     """A message given to send and what became of it. Times are ticks in ms.
 
-    endpoint, message, remote, packed (the datagram), token
+    endpoint, message (a copy, if an extension is attached), remote, packed (the datagram), token
     mid                  message ID, None before the first transmission
     transmitted_ms       time of the first transmission, None before
     last_event_ms        time of the latest transmission or answer
@@ -2327,7 +2327,7 @@ class Engine:
         or after `timeout_ms` from its first transmission (default: MAX_TRANSMIT_WAIT of its tuning, 93 s). A
         response is one that a handler promised by LATER.
         Raises ValueError for a message that cannot be sent, Full if the queue is full. Allocates about 190 bytes
-        on a board, and the datagram.
+        on a board, and the datagram; with an extension as much for a copy, so that `message` may be used again at once.
         """
         p = message.packet
         peer = p[_REMOTE] if remote is None else remote
@@ -2344,6 +2344,8 @@ class Engine:
         if mtype > NON or code is None or 32 <= code < 64 or not code and (mtype == NON or _packed_len(p, token) > 4):
             raise ValueError("send takes requests, responses, empty CONs; for ACK and RST see ReceptionRecord")
         p[_REMOTE] = peer
+        if self.hooks:
+            message = message.copy()  # an extension changes it or sends it again: the application's may be another then
         if code < 64:
             return self.enqueue(message, peer, mtype, token or (self.random(8) if code else b""), timeout_ms)
         for entry in self._pending:

@@ -515,6 +515,28 @@ def test_client_when_a_group_member_challenges_then_it_is_a_response_like_others
     check.eq((len(record.responses), due(engine, 2)), (1, []))
 
 
+def test_client_when_the_message_is_used_again_then_what_was_sent_is_repeated():
+    """What is given to send may be changed as soon as that returns: no door opens that was not meant."""
+    network = fake.Network()
+    server = network.add("s")
+    client = network.add("c")
+    echo = coap_echo.attach(server)
+    coap_echo.attach(client)
+    done = []
+    for name in ("door1", "door2"):
+        door = echo.demand_freshness(server.resource(name))
+        door.put(lambda request, response: done.append((request.opt.uri_path, request.payload)))
+    message = coap.Message(coap.PUT)
+    records = []
+    for name, payload in (("door1", b"open"), ("door2", b"close")):
+        message.opt.uri_path = (name,)
+        message.payload = payload
+        records.append(client.send(message, "s"))
+    network.run(until=lambda: all([record.is_done() for record in records]))
+    check.eq(done, [(("door1",), b"open"), (("door2",), b"close")])
+    check.eq([record.message.payload for record in records], [b"open", b"close"])
+
+
 def test_exchange_when_datagrams_are_lost_then_the_lock_moves_once_for_each_answer():
     """RFC 7252 section 4.5: 20 % lost, 20 % doubled, reordered: 100 PUTs; no command runs twice."""
     pair = Pair(seed=5, loss=20, duplication=20, reordering=20)

@@ -354,7 +354,20 @@ def test_outgoing_when_a_hook_sets_outer_then_that_is_sent_in_its_place():
     record = engine.send(message, PEER)
     sent = coap.Message.decode(due(engine, 0)[0])
     check.eq((sent.code, sent.payload, sent.options, sent.token), (coap.POST, b"wrapped body", (), record.token))
-    check.eq((record.message is message, message.payload), (True, b"body"))
+    check.eq((record.message == message, message.payload), (True, b"body"))
+
+
+def test_message_when_changed_after_send_then_the_record_has_what_was_sent():
+    """An extension may send it again; without one the record has the application's own."""
+    for engine in (fake.engine(), attached(Plain())[0]):
+        message = coap.Message(coap.PUT, uri_path=("x",), payload=b"first")
+        record = engine.send(message, PEER)
+        check.eq((message.remote, record.message.remote), (PEER, PEER))
+        message.payload = b"second"
+        message.opt.uri_path = ("y",)
+        is_kept = bool(engine.hooks)
+        check.eq(record.message.payload, b"first" if is_kept else b"second")
+        check.eq(record.message.opt.uri_path, ("x",) if is_kept else ("y",))
 
 
 def test_outgoing_when_it_is_no_request_then_no_hook():
