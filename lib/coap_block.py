@@ -747,10 +747,10 @@ class Blocks:
         block = opt.block2
         if not reply:
             reply = response.copy(payload=b"", block2=None)
-            if transfer.observe is None:
-                transfer.observe = opt.observe
-            else:
+            if transfer.observe is not None:
                 reply.opt.observe = transfer.observe
+            elif hasattr(transfer.record, "observation"):  # else nobody takes notifications
+                transfer.observe = opt.observe
             if transfer.sink is None:
                 transfer.sink = bytearray()
             if opt.size2 is not None:

@@ -599,6 +599,9 @@ class Observing:
         self.engine = engine
         self.notes = []
 
+    def outgoing(self, record):
+        record.observation = self
+
     def incoming(self, record, message):
         if message.opt.observe is None or record.message.opt.observe is None:
             return None
