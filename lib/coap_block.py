@@ -540,6 +540,8 @@ class Blocks:
             transfer = Transfer(None, bytes(message.payload), 0, None, None)
         block2 = szx
         if transfer:
+            if coap.is_multicast(record.remote):
+                raise ValueError("a group takes no body in blocks (RFC 7959 section 2.8)")
             record.outer = self._request(transfer, record, szx)
             block2 |= transfer.offset >> szx + 4 << 4
         if not record.outer and message.opt.block2 is None and block2 != 6:  # which is what a server begins with
