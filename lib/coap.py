@@ -1258,7 +1258,9 @@ class TransmissionRecord:
     response             ReceptionRecord of the response or Reset that came first
     responses            a tuple of all of them: several if `remote` is a group
     is_unacknowledged    a CON given up without ACK
-    error                None, or the exception class it ended with: Timeout, Reset, Rejected, Closed
+    error                None, or the exception class it ended with: Timeout, Reset, Rejected, Closed, or one that
+                         an extension names
+    part                 the TransmissionRecord of what an extension sends for it now; it ends with this one
     """
 
     # Until they are set these lie in the class: a record has 17 attributes in most cases, and one more costs six places
@@ -1267,7 +1269,7 @@ class TransmissionRecord:
     responses = ()
     is_unacknowledged = False
     state = _QUEUED
-    outer = on_end = None
+    outer = on_end = part = None
 
     def __init__(self, endpoint, message, remote, mtype, token, timeout_ms):
         p = message.packet
@@ -2369,11 +2371,14 @@ class Engine:
         if self.hooks and 0 < message.code < 32:
             for hook in self.hooks["outgoing"]:
                 hook(record)
-        self._pack(record)
+        self.append(record)
         return record
 
-    def _pack(self, record):
-        """Write the datagram of `record`, without message ID, and queue it; raises ValueError if it is too long."""
+    def append(self, record):
+        """Pack the message of `record` and put it into the queue, full or not; raises ValueError if it is too long.
+
+        For an extension's next message of an exchange that has begun.
+        """
         message = record.outer or record.message
         if self.hooks and 0 < message.code < 32:
             for hook in self.hooks["wrap"]:
@@ -2396,7 +2401,7 @@ class Engine:
         """
         record.outer = message
         record.token = self.random(8)
-        self._pack(record)
+        self.append(record)
         self._open.remove(record)
         record.mid = record.response_type = None
         record.state = _QUEUED
@@ -2424,6 +2429,8 @@ class Engine:
                 if error:
                     record.is_unacknowledged = error is Timeout and record.response_type is None and record.mtype != NON
                     record.error = error
+                if record.part:
+                    self.end(record.part, None)
                 if record.on_end or self.on_end:
                     self._call_on_end(record)
 

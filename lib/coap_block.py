@@ -108,7 +108,6 @@ class Transfer:
     etag    the ETag of what is downloaded, None if there is none
     """
 
-    current = None  # the record of the block on its way
     tag = None  # Request-Tag
     observe = None  # the sequence number of a notification
 
@@ -488,8 +487,8 @@ class Blocks:
         """Send a request with a body from `source`, or one whose response's body goes to `sink`, or both.
 
         Returns its TransmissionRecord, which ends when all blocks have gone and come; record.transfer is the
-        Transfer. The arguments are those of Engine.send, whose timeout_ms holds for each block, and of download.
-        Raises as Engine.send.
+        Transfer. The arguments are those of Engine.send, whose timeout_ms holds for each block, and of download; its
+        error may also be one that download raises. Raises as Engine.send; ValueError for a group (RFC 7959 section 2.8)
         """
         return self._with(self.engine.send, (message, remote, timeout_ms), {}, sink, source, offset, etag, progress)
 
@@ -565,15 +564,11 @@ class Blocks:
             block = message.opt.block2 if transfer.source is None else message.opt.block1
             if self.reuse_token and block is not None and block >> 4 << (block & 7) + 4 < transfer.offset:
                 return _CONSUMED  # to the request for an earlier block, which had the same token
-            is_current = transfer.current is record
-            if is_current:
-                transfer.current = None
+            transfer.record.part = None
             self.engine.end(record, None)
-            if not is_current or transfer.record.is_done():
-                return _CONSUMED
         elif not transfer or not transfer.send or transfer.observe is not None:
             return self._accept(transfer, message, record)
-        elif transfer.current:
+        elif record.part:
             return _CONSUMED  # the response to the first block once more
         return self._step(transfer, message, record)
 
@@ -582,12 +577,12 @@ class Blocks:
         if message.remote != record.remote:  # of a group
             return None
         opt = message.opt
-        current = transfer and transfer.current
-        if current:  # the blocks of a notification are being fetched, which ends if this one is newer
+        part = record.part
+        if part:  # the blocks of a notification are being fetched, which ends if this one is newer
             if opt.observe is not None and not 0 < opt.observe - transfer.observe & 0xFFFFFF < 1 << 23:
                 return _CONSUMED
-            transfer.current = None
-            self.engine.end(current, None)
+            record.part = None
+            self.engine.end(part, None)
         block1 = opt.block1
         block2 = opt.block2
         payload = record.message.payload
@@ -611,23 +606,27 @@ class Blocks:
         fault = coap.Error
         try:
             request = transfer.send(message)
+            if owner.is_done():  # `progress` has cancelled it
+                return _CONSUMED
             if self.reuse_token and transfer.state != _PARKED:
                 token = owner.token
                 owner.is_request = False  # so that a response with its token is that of the block on its way
-            current = engine.enqueue(request, owner.remote, owner.mtype, token, owner.timeout_ms)
-            current.transfer = transfer
-            current.on_end = self.on_end
-            transfer.current = current
+            part = coap.TransmissionRecord(engine, request, owner.remote, owner.mtype, token, owner.timeout_ms)
+            part.transfer = transfer
+            part.on_end = self.on_end
+            engine.append(part)  # a queue that others have filled must not end what has begun
+            owner.part = part
             engine.park(owner)
             return _CONSUMED
         except StopIteration as end:
             response = end.value
         except coap.Error as error:
             fault = type(error)
-        except (MemoryError, ValueError):  # no room for the request
-            pass
-        transfer.send = transfer.current = None
-        if not response:
+        except Exception as error:  # no room for the request, or what the application's source or sink made of it
+            if engine.log:
+                engine.log("block-wise transfer", error)
+        transfer.send = None
+        if not response or owner.is_done():
             if transfer.state != _PARKED:
                 engine.end(owner, fault)
             return _CONSUMED
@@ -645,10 +644,11 @@ class Blocks:
     def on_end(self, record):
         """The request for a block has ended without a response."""
         transfer = record.transfer
-        if transfer.current is record:
-            transfer.send = transfer.current = None
+        owner = transfer.record
+        if owner.part is record:
+            transfer.send = owner.part = None
             if transfer.state != _PARKED:
-                self.engine.end(transfer.record, record.error)
+                self.engine.end(owner, record.error)
 
     def _upload(self, transfer, szx):
         """A generator that yields the request for each block and is sent the response to it; returns the last.

@@ -181,8 +181,8 @@ class Echo:
 
     def incoming(self, record, message):
         """Repeat a request that was answered by 4.01 with Echo, twice: coap_oscore may ask, too; see Engine.attach."""
-        if message.code != _UNAUTHORIZED or message.remote != record.remote:  # a group's member
-            return None
+        if message.code != _UNAUTHORIZED or record.part or message.remote != record.remote:
+            return None  # or it was answered, and the rest of the body is on its way; or a group's member
         value = message.opt.echo
         sent = record.outer or record.message
         repeats = getattr(record, "echo_repeats", 0)

@@ -275,8 +275,7 @@ class Observe:
                 left_ms = ticks_diff(observation.until_ms, now_ms)
                 if left_ms <= 0:
                     left_ms = _RETRY_MS
-                    transfer = getattr(observation.record, "transfer", None)
-                    if not transfer or not transfer.current:  # else coap_block fetches what a notification began
+                    if not observation.record.part:  # else coap_block fetches what a notification began
                         observation._transmit()
                 wake(ticks_add(now_ms, left_ms))
         observers = self.observers

@@ -275,6 +275,106 @@ def test_record_when_cancelled_then_no_block_is_asked_for():
     check.eq((script.engine._open, script.engine._queue, script.engine.received), ([], [], None))
 
 
+def test_record_when_cancelled_then_its_block_does_not_go_again_and_the_peer_is_free():
+    """NSTART: a request for a block that nobody waits for would hold up others for 93 s."""
+    for code, payload, answer in ((coap.GET, b"", piece(0, True)), (coap.PUT, BODY, taken())):
+        script = Script(answer)
+        record = script.send(code, payload)
+        ended = []
+        script.engine.on_end = ended.append
+        record.cancel()
+        check.eq((ended, record.error), ([record], None))
+        other = script.engine.send(coap.Message(coap.GET, uri_path=("other",)), SERVER)
+        sent = [coap.Message.decode(datagram) for _, datagram in fake.run(script.engine, 10, 100000)]
+        check.eq([message.opt.uri_path for message in sent], [("other",)] * 5)
+        check.eq((other.error, script.engine._open), (coap.Timeout, []))
+
+
+def test_record_when_progress_cancels_it_then_no_more_blocks():
+    """From within a callback, in the middle and at the end."""
+    for code, payload, answers in (
+        (coap.GET, None, (piece(0, True), piece(1, False))),
+        (coap.PUT, BODY[:1500], (taken(), taken(coap.CHANGED))),
+    ):
+        for calls in (1, 2):
+            script = Script(*answers)
+            told = []
+
+            def progress(done_len, total_len):
+                told.append(done_len)  # noqa: B023
+                if len(told) == calls:  # noqa: B023
+                    script.engine._open[-1 if calls == 1 else 0].cancel()  # noqa: B023
+
+            source = Source(payload) if payload else None
+            record = script.send(code, source=source, progress=progress)
+            check.eq((len(script.asked), len(told)), (calls, calls))
+            check.eq((record.is_done(), record.response, record.error), (True, None, None))
+            check.eq((script.engine._open, script.engine._queue, script.engine.received), ([], [], None))
+
+
+def test_plain_get_when_its_answer_has_observe_then_it_is_no_observation():
+    """RFC 7641 section 3.1: only who has registered gets notifications; a later one does not keep it open."""
+    for observe in (None, 0):  # 0: asked for by hand, and nobody takes notifications
+        for late in ({}, {"observe": 7}, {"observe": 7, "block2": block(0, True, 6)}):
+            engine = fake.engine()
+            coap_block.attach(engine)
+            message = coap.Message(coap.GET, uri_path=("t",), observe=observe)
+            record = engine.send(message, SERVER, 5000)
+            first = fake.head(fake.due(engine, 0)[0])[2]
+            answer = fake.packet(coap.CONTENT, first, coap.ACK, record.token, observe=5, block2=block(0, True, 6),
+                                 payload=bytes(1024))  # fmt: skip
+            engine.receive(answer, SERVER, 1)
+            fake.due(engine, 2)
+            engine.receive(fake.packet(coap.CONTENT, 7, coap.NON, record.token, payload=bytes(1024), **late), SERVER, 3)
+            fake.run(engine, 4, 100000)
+            check.eq((record.error, engine._open, engine._queue), (coap.Timeout, [], []), (observe, late))
+
+
+def test_message_when_used_again_at_once_then_each_body_goes_where_it_was_sent():
+    """What is given to send may be changed as soon as that returns."""
+    pair = Pair()
+    pair.server.resource("b").put(lambda request, response: pair.bodies.append((request.payload, b"b")))
+    message = coap.Message(coap.PUT, uri_path=("t",), payload=BODY)
+    records = [pair.client.send(message, SERVER)]
+    message.opt.uri_path = ("b",)
+    message.payload = b"small"
+    records.append(pair.client.send(message, SERVER))
+    message.payload = b"never sent"
+    pair.network.run(100000, lambda: all([record.is_done() for record in records]))
+    check.eq(pair.bodies, [(b"small", b"b"), BODY])
+    check.eq([record.response.message.code for record in records], [coap.CHANGED] * 2)
+    check.eq([record.message.payload for record in records], [BODY, b"small"])
+
+
+def test_block_when_others_fill_the_queue_then_it_goes_all_the_same():
+    """coap.Full is for what has not begun."""
+    script = Script()
+    record = script.send()
+    first = script.asked.pop()
+    others = []
+    while len(others) < 8:
+        others.append(script.engine.send(coap.Message(coap.GET), ("192.0.2.200", 5683)))
+    check.raises(coap.Full, script.engine.send, coap.Message(coap.GET), ("192.0.2.200", 5683))
+    code, fields = piece(0, True)(first)
+    script.engine.receive(fake.packet(code, first.mid, coap.ACK, first.token, **fields), SERVER, 0)
+    check.eq((record.error, len(script.engine._queue)), (None, 9))
+    sent = [coap.Message.decode(datagram).opt.block2 for datagram in fake.due(script.engine, 0)]
+    check.eq(sent, [None, block(1, False, 0)])
+
+
+def test_body_when_it_is_large_and_for_a_group_then_value_error():
+    """RFC 7959 section 2.8 has Block2 in mind; Block1 needs somebody who says to go on."""
+    engine = fake.engine()
+    blocks = coap_block.attach(engine)
+    group = ("224.0.1.187", 5683)
+    message = coap.Message(coap.PUT, uri_path=("t",), payload=bytes(1025))
+    check.raises(ValueError, engine.send, message, group, contains="group")
+    message.payload = bytes(1024)
+    check.raises(ValueError, blocks.send, message, group, sink=Sink(), contains="group")
+    engine.send(message, group)
+    check.eq([datagram[1] for datagram in fake.due(engine, 0)], [coap.PUT])
+
+
 def test_first_response_when_doubled_then_counts_once():
     """A NON that the network doubles."""
     script = Script(piece(0, True))

@@ -54,6 +54,8 @@ MUTANTS = (
     ("the table of transmissions", "if busy < self._limits[0] and", "if"),
     ("the queue", "if len(self._queue) >= self._limits[1]:", "if False:"),
     ("the queue in order", "self._queue.append(record)", "self._queue.insert(0, record)"),
+    ("what is given to send may be changed", "message = message.copy()  # an extension", "pass  # an extension"),
+    ("what is sent for an exchange ends with it", "self.end(record.part, None)", "pass"),
     # message IDs and tokens, sections 4.4 and 5.3.1
     ("message IDs count", "self._mids_used = used + 1 & 0xFFFF", "self._mids_used = used"),
     ("message IDs start at random", "self._first_mid = _uint(random(2), 0, 2)", "self._first_mid = 1"),
