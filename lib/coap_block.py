@@ -173,7 +173,10 @@ class Blocks:
         return False
 
     def sink(self, resource):
-        """A decorator for `open(request)`, which returns the sink of what is sent to `resource`, None or a code."""
+        """A decorator for `open(request)`, which returns the sink of what is sent to `resource`, None or a code.
+
+        What raises in it or in the sink, or is no sink, is answered by 5.00.
+        """
 
         def set_handler(handler):
             self.handlers[resource] = handler
@@ -288,7 +291,7 @@ class Blocks:
                 self._forget(body)
             return _REQUEST_ENTITY_INCOMPLETE
         sink = body[_BODY]
-        fault = self._write(sink, offset, payload, request.opt.size1 or 0)
+        fault = self._ask(self._write, sink, offset, payload, request.opt.size1 or 0)
         if fault is not None:
             self._forget(body)
             if fault == _FAILED:
@@ -316,7 +319,7 @@ class Blocks:
             return _SERVICE_UNAVAILABLE
         sink = self._ask(handler, request) if handler else None
         if isinstance(sink, int):
-            return sink if sink > 0 else _INTERNAL_SERVER_ERROR
+            return sink if 64 <= sink < 192 else _INTERNAL_SERVER_ERROR
         if sink is None:
             if not more:
                 return None
@@ -407,10 +410,17 @@ class Blocks:
         if block1 is not None and block1 & 7 < 7:
             response.opt.block1 = block1 & ~15 | (code == _CONTINUE) * _MORE | min(block1 & 7, self.szx)
         if block2 is not None or payload != b"":
-            self._cut(request, response, payload, block2)
+            fault = self._ask(self._cut, request, response, payload, block2)
+            if fault:
+                r[_CODE] = fault if fault > 0 else _INTERNAL_SERVER_ERROR
+                r[_DATA][:] = r[_PAYLOAD] = b""
+                r[_END] = r[_LAST] = 0
 
     def _cut(self, request, response, payload, block2):
-        """Put the block that was asked for into the response: `block2` of the request, None if it has none."""
+        """Put the block that was asked for into the response: `block2` of the request, None if it has none.
+
+        Returns None, a code to answer with instead, or -1 if the source cannot be read.
+        """
         r = response.packet
         opt = response.opt
         limit_len = self.engine.datagram_len - self.engine.overhead_len - 1
@@ -429,11 +439,10 @@ class Blocks:
         while szx and (16 << szx) + _OPTIONS_LEN > room + 1:
             szx -= 1
         total, data = self._read(payload, offset, 16 << szx)
-        if total < 0 or offset and total <= offset:
-            r[_CODE] = _INTERNAL_SERVER_ERROR if total < 0 else _BAD_REQUEST
-            r[_DATA][:] = r[_PAYLOAD] = b""
-            r[_END] = r[_LAST] = 0
-            return
+        if total < 0:
+            return _FAILED
+        if offset and total <= offset:
+            return _BAD_REQUEST
         r[_PAYLOAD] = data
         end = offset + len(data)
         more = total > end

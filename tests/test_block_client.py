@@ -459,6 +459,26 @@ def test_download_when_the_sink_raises_or_is_full_then_error():
     check.eq((pair.send(sink=sink).error, len(sink.data)), (coap.Full, 2048))
 
 
+def test_transfer_when_sink_or_source_is_none_then_error():
+    """What is wrong with them is found when the answer comes: it ends this transfer and is logged."""
+
+    class Unlimited(Sink):
+        limit_len = None
+
+    class Forgetful(Source):
+        def readinto_at(self, buffer, offset):
+            Source.readinto_at(self, buffer, offset)
+            return None if offset else len(buffer)
+
+    for fields in ({"sink": "a path"}, {"sink": Unlimited()}, {"source": Forgetful(BODY)}):
+        script = Script(taken() if "source" in fields else piece(0, True))
+        logged = []
+        script.engine.log = lambda text, value: logged.append(type(value))  # noqa: B023
+        record = script.send(coap.PUT if "source" in fields else coap.GET, **fields)
+        check.eq((record.error, record.response, len(logged)), (coap.Error, None, 1), fields)
+        check.eq((script.engine._open, script.engine._queue, script.engine.received), ([], [], None))
+
+
 def test_download_when_numbers_are_used_up_then_error():
     """RFC 7959 section 2.2: NUM has 20 bits."""
     sink = Sink()

@@ -611,6 +611,43 @@ def test_sink_when_it_raises_then_answers_5_00():
     check.eq((sink.aborted, server.blocks.bodies, server.bodies), (1, {}, []))
 
 
+def test_sink_when_it_is_none_then_answers_5_00():
+    """What open() returned cannot be written to, or its limit is no number."""
+
+    class Unlimited(Sink):
+        limit_len = None
+
+    for sink in ("a path", Unlimited(), object()):
+        server = Server()
+        serve_sink(server, sink)
+        check.eq(server.put(0, 4).code, coap.INTERNAL_SERVER_ERROR)
+        check.eq((server.blocks.bodies, server.bodies), ({}, []))
+        check.eq(server.ask().code, coap.CONTENT)
+
+
+def test_source_when_what_it_says_of_itself_cannot_be_sent_then_answers_5_00():
+    """A mistake in one handler is logged and ends nothing but its answer."""
+
+    class Forgetful(Source):
+        def readinto_at(self, buffer, offset):
+            Source.readinto_at(self, buffer, offset)
+
+    sources = [Forgetful(BODY)]
+    for name, value in (("size", -1), ("size", 1e6), ("size", 5 << 30), ("etag", "abc"), ("etag", bytes(9))):
+        sources.append(Source(BODY * 5))
+        setattr(sources[-1], name, value)
+    for source in sources:
+        server = Server()
+        logged = []
+        server.engine.log = lambda text, value: logged.append(value)  # noqa: B023
+        server.answer = source
+        reply = server.ask()
+        check.eq((reply.code, reply.payload, reply.options), (coap.INTERNAL_SERVER_ERROR, b"", ()))
+        check.eq((len(logged), server.engine._is_in_handler), (1, False))
+        server.answer = b"well"
+        check.eq(server.ask().payload, b"well")
+
+
 def test_opener_when_it_returns_a_code_or_none_then_refuses_or_assembles():
     """A sink is chosen for each request."""
     server = Server()
@@ -621,9 +658,10 @@ def test_opener_when_it_returns_a_code_or_none_then_refuses_or_assembles():
     check.eq(server.put_all(4).code, coap.CHANGED)
     check.eq(server.ask(coap.PUT, b"x").code, coap.CHANGED)
     check.eq(server.bodies, [BODY, b"x"])
-    server.blocks.sink(server.resource)(lambda request: 1 // 0)
-    check.eq(server.put(0, 4).code, coap.INTERNAL_SERVER_ERROR)
-    check.eq(server.blocks.bodies, {})
+    for opener in (lambda request: 1 // 0, lambda request: 7, lambda request: 192, lambda request: True):
+        server.blocks.sink(server.resource)(opener)
+        check.eq(server.put(0, 4).code, coap.INTERNAL_SERVER_ERROR)
+        check.eq(server.blocks.bodies, {})
 
 
 # ---- large answers to what must not run twice ----
