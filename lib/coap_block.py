@@ -451,13 +451,16 @@ class Blocks:
         if (more or offset) and not opt.etag:
             opt.etag = getattr(payload, "etag", None) if is_source else crc32(payload).to_bytes(4, "big")
         if request and request.code != _GET and opt.observe is None:
-            self._hold(request, response, payload, end, more)
+            if not self._hold(request, response, payload, end, more):
+                r[_PAYLOAD] = b""  # it has run: its code must do
+                opt.content_format = opt.etag = None
+                return
         opt.block2 = offset >> szx + 4 << 4 | more * _MORE | szx
         if not offset:
             opt.size2 = getattr(payload, "size", None) if is_source else total
 
     def _hold(self, request, response, payload, end, more):
-        """Keep what cannot be asked for twice, or forget it when its last block goes."""
+        """Keep what cannot be asked for twice, or forget it when its last block goes; returns False without room."""
         engine = self.engine
         key = self._key(request, True)
         body = self.bodies.get(key)
@@ -466,13 +469,16 @@ class Blocks:
             self._forget(body)
             body = None
         if not body:
-            if not more or block2 >> 4 or self._admit(request.remote):
-                return
+            if not more or block2 >> 4:
+                return True
+            if self._admit(request.remote):
+                return request.code == _FETCH  # whose payload may come with each block
             if not hasattr(payload, "readinto_at"):
                 payload = bytes(payload)
             body = self.bodies[key] = [key, payload, 0, engine.now_ms, 0, response.copy(payload=b"", block1=None)]
         body[_LENGTH] = end
         body[_UNTIL_MS] = engine._until(self.idle_ms)
+        return True
 
     def _serve(self, request, r):
         """Answer from what was kept; returns the code, None if the handler is to run again."""
@@ -794,7 +800,8 @@ def attach(
     """Have `endpoint` send and take bodies in blocks; returns the Blocks, its methods are for clients.
 
     szx             the largest block: 16 << szx bytes, 0 to 6; less if datagram_len asks for it
-    transfers       2      bodies that a server holds: on their way in, or answers that are fetched; more: 5.03, Max-Age
+    transfers       2      bodies that a server holds: on their way in or answers that are fetched; more: 5.03, Max-Age;
+                           of an answer to what has run by then, but FETCH, the code without payload
     per_host        1      of them for one address
     body_len        8192   bytes of a body that is assembled, on both sides; longer: 4.13 with Size1, coap.Full
     sink_len        2 MiB  bytes of a body that goes to a sink, on both sides; longer: as above

@@ -687,6 +687,26 @@ def test_answer_to_a_post_when_large_then_is_kept_until_fetched():
     check.eq(len(server.bodies), 1)
 
 
+def test_answer_when_there_is_no_room_to_keep_it_then_its_code_goes_without_payload():
+    """It has run: 5.03 would say that it has not, and of a first block the rest could not be fetched."""
+    for code in (coap.POST, coap.PUT):
+        server = Server()
+        server.result = (coap.CREATED, bytes(3000))
+        for host in ("192.0.2.1", "192.0.2.2"):
+            check.eq(server.ask(code, b"q", peer=(host, 1)).opt.block2, block(0, True, 6))
+        for options in ({}, {"block2": 4}, {"block1": 6}):
+            reply = server.ask(code, b"q", peer=("192.0.2.3", 1), **options)
+            check.eq((reply.code, reply.payload, reply.opt.block2), (coap.CREATED, b"", None))
+            check.eq((reply.opt.etag, reply.opt.content_format, reply.opt.size2), (None, None, None))
+            check.eq(reply.opt.block1, options.get("block1"))
+        check.eq((len(server.bodies), len(server.blocks.bodies)), (5, 2))
+        server.result = (coap.CREATED, b"short")
+        check.eq(server.ask(code, b"q", peer=("192.0.2.3", 1), block2=4).payload, b"short")
+        server.result = BODY
+        reply = server.ask(coap.FETCH, b"q", peer=("192.0.2.3", 1), block2=4)  # who repeats its payload gets the rest
+        check.eq((reply.payload, reply.opt.block2), (BODY[:256], block(0, True, 4)))
+
+
 def test_answer_when_it_is_not_fetched_then_is_forgotten():
     """30 s idle."""
     server = Server()
