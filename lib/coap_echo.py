@@ -18,6 +18,8 @@ libcoap's. For a peer that is not verified
   - another method, which has run by then, gets its code without the payload
   - an observation is not begun: 4.01 and Echo
   - a promised response goes as a NON; a longer one is replaced likewise
+  - a longer answer to a request to a group is not sent, for a group gets no 4.01: discovery by multicast finds a server
+    with many resources only if coap_block is attached, too, for then the first block is sent
 
 A resource that demands freshness executes PUT, POST, DELETE, PATCH and iPATCH only if the request has an Echo that is
 not older than `fresh_s` and was not used before: what was recorded or delayed on its way does nothing. This is also

@@ -644,3 +644,41 @@ def test_blocks_when_our_client_asks_then_it_has_the_whole_body():
     check.eq((record.error, record.response.message.code), (None, coap.CONTENT))
     check.eq(record.response.message.payload == body, True)
     check.eq(len(network.trace), 2 * (1 + 3))
+
+
+def test_discovery_when_a_group_is_asked_then_long_lists_of_links_need_blocks():
+    """RFC 7252 section 8.2: a group gets no 4.01, and more would amplify; a first block does not."""
+    import coap_block
+
+    for has_blocks in (False, True):
+        engine = fake.engine()
+        coap_echo.attach(engine)
+        if has_blocks:
+            coap_block.attach(engine)
+        for number in range(12):
+            engine.resource("sensors/number%d" % number, rt="temp").get(lambda request, response: b"x")
+        query = packet(coap.GET, 5, coap.NON, uri_path=(".well-known", "core"))
+        check.eq(engine.receive(query, PEER, 0, True), None)
+        sent = [len(coap.Message.decode(datagram).payload) for _, datagram in run(engine, 0, 10000)]
+        check.eq(sent, [64] if has_blocks else [])
+
+
+def test_client_when_a_challenge_comes_while_blocks_are_fetched_then_it_changes_nothing():
+    """A second answer to the first block, a 4.01 with Echo: the first counted, its token is in use for nothing."""
+    import coap_block
+
+    engine = fake.engine(tuning=fake.EXACT)
+    coap_block.attach(engine)
+    coap_echo.attach(engine)
+    record = engine.send(coap.Message(coap.GET, uri_path=("t",)), PEER)
+    first = coap.Message.decode(due(engine, 0)[0])
+    engine.receive(packet(coap.CONTENT, first.mid, coap.ACK, first.token, block2=14, payload=bytes(1024)), PEER, 1)
+    second = coap.Message.decode(due(engine, 2)[0])
+    engine.receive(packet(coap.UNAUTHORIZED, 7, coap.NON, first.token, echo=b"12345678"), PEER, 3)
+    check.eq(engine._queue, [])
+    engine.receive(packet(coap.CONTENT, second.mid, coap.ACK, second.token, block2=30, payload=bytes(1024)), PEER, 4)
+    third = coap.Message.decode(due(engine, 5)[0])
+    check.eq((third.opt.block2, third.opt.echo), (0x26, None))
+    engine.receive(packet(coap.CONTENT, third.mid, coap.ACK, third.token, block2=0x26, payload=b"end"), PEER, 6)
+    check.eq((record.error, len(record.response.message.payload)), (None, 2051))
+    check.eq((engine._open, due(engine, 7)), ([], []))
