@@ -2377,7 +2377,7 @@ class Engine:
     def append(self, record):
         """Pack the message of `record` and put it into the queue, full or not; raises ValueError if it is too long.
 
-        For an extension's next message of an exchange that has begun.
+        For an extension's next message of an exchange that has begun; `outgoing` is not called.
         """
         message = record.outer or record.message
         if self.hooks and 0 < message.code < 32:
