@@ -2352,9 +2352,7 @@ class Engine:
             return self.enqueue(message, peer, mtype, token or (self.random(8) if code else b""), timeout_ms)
         for entry in self._pending:
             if entry[1] == token and entry[0] == peer:
-                if self.hooks:
-                    message = message.copy()  # if there is no room, what is sent again is to be as it was
-                    self.extend(None, message)  # which may make it a NON
+                self.extend(None, message)  # which may make it a NON
                 mtype = mtype if message.mtype is None else message.mtype
                 record = self.enqueue(message, peer, mtype, token, timeout_ms)
                 self._pending.remove(entry)

@@ -766,6 +766,26 @@ def test_separate_response_when_a_later_block_was_asked_for_then_is_that_block()
     check.eq((message.payload, message.opt.block2), (BODY[512:768], block(2, True, 4)))
 
 
+def test_separate_response_when_the_queue_was_full_then_the_second_try_sends_the_whole_body():
+    """RFC 7959 section 2.2: what was cut for the first try is not taken for the body."""
+    server = Server()
+    promised = []
+
+    @server.resource.get
+    def read(request, response):
+        promised.append(response.copy(payload=BODY))
+        return coap.LATER
+
+    server.ask(block2=block(0, False, 2))
+    for _ in range(8):
+        server.engine.send(coap.Message(coap.GET), OTHER)
+    check.raises(coap.Full, server.engine.send, promised[0])
+    fake.due(server.engine, 10)
+    server.engine.send(promised[0])
+    message = coap.Message.decode(fake.due(server.engine, 10)[0])
+    check.eq((message.payload, message.opt.block2), (BODY[:64], block(0, True, 2)))
+
+
 def test_separate_response_when_it_answers_something_else_then_begins_with_block_0():
     """A message made from the response of a request, but for another token or peer, as notifications are."""
     server = Server()
