@@ -1283,7 +1283,6 @@ class TransmissionRecord:
             self.tuning = p[_TUNING]
         if timeout_ms is None:
             timeout_ms = (self.tuning or endpoint.tuning).max_transmit_wait_ms
-        _check("timeout_ms", timeout_ms, 0, _FAR_MS)
         self.timeout_ms = timeout_ms
         # a request that wants no response at all (RFC 7967 section 2.1) has ended when it is sent or acknowledged
         self.is_request = 0 < p[_CODE] < 32 and _unwanted(p) & 26 != 26
@@ -2288,8 +2287,9 @@ class Engine:
         An ACK may bring a response to a request that wants none, too: its server does not know No-Response.
         """
         for record in self._open:
-            is_request = record.is_request or p[_MTYPE] == ACK and _unwanted(record.message.packet) & 26 == 26
-            if is_request and p[_START] == 4 + len(record.token) and p[_DATA].startswith(record.token, 4):
+            if not record.is_request and (p[_MTYPE] != ACK or _unwanted(record.message.packet) & 26 != 26):
+                continue
+            if p[_START] == 4 + len(record.token) and p[_DATA].startswith(record.token, 4):
                 if record.remote == p[_REMOTE] or is_multicast(record.remote):
                     if p[_MTYPE] == ACK and (p[_MID] != record.mid or record.mtype == NON):
                         return None
@@ -2316,7 +2316,7 @@ class Engine:
             record.response = received
             return
         record.response = record.response or received
-        record.responses += (received,)
+        record.responses = record.responses + (received,) if record.responses else (received,)
         if record.remote == message.packet[_REMOTE]:
             self.end(record, error)
 
@@ -2346,6 +2346,8 @@ class Engine:
         if mtype > NON or code is None or 32 <= code < 64 or not code and (mtype == NON or _packed_len(p, token) > 4):
             raise ValueError("send takes requests, responses, empty CONs; for ACK and RST see ReceptionRecord")
         p[_REMOTE] = peer
+        if timeout_ms is not None:
+            _check("timeout_ms", timeout_ms, 0, _FAR_MS)
         if self.hooks:
             message = message.copy()  # an extension changes it or sends it again: the application's may be another then
         if code < 64:
@@ -2427,19 +2429,21 @@ class Engine:
                 if error:
                     record.is_unacknowledged = error is Timeout and record.response_type is None and record.mtype != NON
                     record.error = error
-                if record.part:
-                    self.end(record.part, None)
-                if record.on_end or self.on_end:
-                    self._call_on_end(record)
+                if record.part or record.on_end or self.on_end:
+                    self._tell_end(record)
 
-    def _call_on_end(self, record):
-        """Tell of the end; as in a handler, nothing may be received meanwhile: the message in hand is still needed."""
-        is_in_handler = self._is_in_handler
-        self._is_in_handler = True
-        try:
-            (record.on_end or self.on_end)(record)
-        finally:
-            self._is_in_handler = is_in_handler
+    def _tell_end(self, record):
+        """End what was sent for `record`, call on_end; as in a handler: the message in hand is still needed."""
+        if record.part:
+            self.end(record.part, None)
+        on_end = record.on_end or self.on_end
+        if on_end:
+            is_in_handler = self._is_in_handler
+            self._is_in_handler = True
+            try:
+                on_end(record)
+            finally:
+                self._is_in_handler = is_in_handler
 
     def due(self, now_ms):
         """The next datagram to send at `now_ms`, to the address in `peer`; None when there is no more."""
