@@ -1828,6 +1828,8 @@ class Engine:
         group_responses=16,
         datagram_len=1152
     ):
+        if not _ON_CPYTHON:
+            gc.collect()  # what importing has left lies in the way of what is to stay in one piece
         _check("transmissions", transmissions, 1, 4096)
         _check("recent", recent, 1, 4096)
         _check("datagram_len", datagram_len, 64, 65507)
