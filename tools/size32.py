@@ -32,6 +32,8 @@ from size_heap import (
 
 WITH_SIBLINGS = ["coap", "coap_observe", "coap_block"]
 SERVER_SOURCES = [ROOT / "lib/coap.py", ROOT / "lib/coap_observe.py", unix32.APPLICATION]
+# As MicroPython does by itself: undoes what main.py of a board says
+COLLECTS_LATE = "gc.threshold(-1)\n"
 # On 64 bits no program has the image as a constant: it is in the heap before it is measured.
 MOUNTS_FILE = f"""
 import sys, vfs
@@ -72,9 +74,9 @@ def print_kept(names, ways):
     print()
 
 
-def smallest_to_serve(way, blocks=""):
-    """Returns the smallest heap in KB in which the sensor server serves; blocks: lines that attach coap_block."""
-    return size_serve.smallest_heap_to_serve_kb(way.folder, way.run.args[0], way.prelude + blocks)
+def smallest_to_serve(way, prelude=""):
+    """Returns the smallest heap in KB in which the sensor server serves; prelude: lines that go before it."""
+    return size_serve.smallest_heap_to_serve_kb(way.folder, way.run.args[0], way.prelude + prelude)
 
 
 def print_serving(ways):
@@ -82,8 +84,10 @@ def print_serving(ways):
     columns = "%-32s" + " %12s" * len(ways)
     print("ports/sensor_server.py with a socket, %d requests, 32 bits:" % size_serve.EXCHANGES)
     print(columns % ("smallest heap", *[way.name for way in ways]))
-    for what, blocks in (("with coap_observe", ""), ("with coap_block, too", size_serve.ATTACHES_BLOCKS)):
-        print(columns % (what, *[in_kb(or_reason(smallest_to_serve, way, blocks)) for way in ways]))
+    blocks = size_serve.ATTACHES_BLOCKS
+    rows = {"with coap_observe": "", "with coap_block, too": blocks, "... collected when full": COLLECTS_LATE + blocks}
+    for what, prelude in rows.items():
+        print(columns % (what, *[in_kb(or_reason(smallest_to_serve, way, prelude)) for way in ways]))
     print()
 
 
