@@ -805,10 +805,11 @@ class Message:
     def token(self, value):
         if not isinstance(value, _BYTES):
             raise TypeError("a token is bytes, not %r" % (value,))
+        value = bytes(value)
         _check("a token's length", len(value), 0, 8)
         if self.packet[_START]:
             _own(self.packet)
-        self.packet[_TOKEN] = bytes(value)
+        self.packet[_TOKEN] = value
 
     @property
     def payload(self):
@@ -1247,12 +1248,13 @@ _ENDED = const(4)
 class TransmissionRecord:
     """A message given to send and what became of it. Times are ticks in ms.
 
-    endpoint, message (a copy, if an extension is attached), remote, packed (the datagram), token
+    endpoint, message (a copy, if an extension is attached), remote, token
+    packed               the datagram, from when it is queued
     mid                  message ID, None before the first transmission
     transmitted_ms       time of the first transmission, None before
     last_event_ms        time of the latest transmission or answer
     next_event_ms        time of the next retransmission or give-up; None when nothing is due
-    transmissions_left   how often it will be sent at most
+    transmissions_left   how often it will be sent at most, from when it is queued
     tuning               the Tuning of the message, None: that of the endpoint
     response_type        how it was answered first: ACK, RST, CON or NON; None: not yet, or never
     response             ReceptionRecord of the response or Reset that came first
@@ -1286,7 +1288,6 @@ class TransmissionRecord:
         self.timeout_ms = timeout_ms
         # a request that wants no response at all (RFC 7967 section 2.1) has ended when it is sent or acknowledged
         self.is_request = 0 < p[_CODE] < 32 and _unwanted(p) & 26 != 26
-
 
     def is_done(self):
         """Whether the exchange has ended: with a response or `error`, or sent with nothing to come."""
@@ -1504,7 +1505,6 @@ def _matches(link, query):
     return False
 
 
-
 # ---- duplicates ----
 
 _REPLY_LEN = const(32)  # a reply up to this length is kept in its slot
@@ -1633,7 +1633,6 @@ def _prepare(r, p, code):
     r[_REMOTE] = p[_REMOTE]
 
 
-
 def _serving(engine):
     """A generator that is sent what to do with the request in hand, and yields the datagram to send back or None.
 
@@ -1674,6 +1673,8 @@ def _serving(engine):
                 if hooks and asked != _RENDER:
                     refusal = engine._unwrap(p)
                     code = p[_CODE]
+                    if asked:  # by a group: nobody is notified who may never have got an answer
+                        p[_SEEN] &= ~(1 << _OBSERVE)
                 seen = p[_SEEN]
                 start = p[_PATH]
                 stop = p[_PATH_END]
@@ -1724,6 +1725,7 @@ def _serving(engine):
                 if resource is None:
                     continue
                 data = p[_DATA]
+                body = p[_PAYLOAD]
                 handler = engine._call_if_expected if seen & _CONDITIONAL else resource.handlers[code]
                 engine._is_in_handler = True
                 try:
@@ -1734,6 +1736,10 @@ def _serving(engine):
                     result = error
                 if p[_DATA] is not data:  # the handler has changed its request, whose header the response takes
                     _index(p, data)
+                    p[_SEEN] = seen
+                    p[_PAYLOAD] = body
+                    p[_REMOTE] = r[_REMOTE]
+                    p[_SCHEME] = "coaps" if engine.is_secure else None
                 if type(result) is bytes:
                     r[_PAYLOAD] = result
                     result = None
@@ -2028,7 +2034,6 @@ class Engine:
         """Answer a request to a group after its leisure, if there is something to say (RFC 7252 section 8.2)."""
         if len(data) > self.datagram_len or _index(p, data) >= 0 or p[_MTYPE] != NON or not 0 < p[_CODE] < 32:
             return
-        p[_SEEN] &= ~(1 << _OBSERVE)  # elective: nobody is notified who may never have got an answer
         reply = self._serve(_ANSWER_TO_GROUP)
         if reply is not None and 64 <= reply[1] < 128 and self._response.packet[_PAYLOAD]:
             if len(self._answers) < self._limits[1]:
@@ -2125,7 +2130,6 @@ class Engine:
             raise
         return None
 
-
     def render(self, data, peer):
         """Answer the request in the datagram `data` (bytes) of `peer` once more, for a notification.
 
@@ -2191,7 +2195,6 @@ class Engine:
             self._is_in_handler = False
             result = None  # CPython: an exception whose traceback holds it would live until the next collection
         return None
-
 
     def reply_mid(self):
         """A message ID for a NON response."""
@@ -2598,7 +2601,6 @@ _SEND_ERRORS = (OSError, TypeError, ValueError)  # the latter two for an address
 _HELD = const(8)  # records that wait for process() while request() blocks
 
 
-
 def _read(sock, datagram_len):
     """What recvfrom returns: (datagram, address), or None if there is nothing."""
     try:
@@ -2632,8 +2634,9 @@ class Endpoint(Engine):
       host    address to bind, a number: "0.0.0.0" for all (an empty one receives nothing on a Pico W)
       family  socket.AF_INET or AF_INET6; default: as `host`
       sock    a bound socket or a transport to use instead: sendto(data, peer), and recvfrom(n), which returns
-              (bytes, peer) or None and never blocks. If it has attach(endpoint), that is called; if its is_secure is
-              true, all is coaps, as with coap_dtls
+              (bytes, peer) or None and never blocks; peers are compared, with None, too, and of those that are equal
+              any may come back. If it has attach(endpoint), that is called; if its is_secure is true, all is coaps,
+              as with coap_dtls
 
     The tables have a fixed size; each is an argument. With these sizes an endpoint takes 6 KB on a 32 bit board;
     a slot's price is in bytes there (make size), that of an address some 60 more where one is held:
@@ -2828,7 +2831,7 @@ class Endpoint(Engine):
 
     def _send_due(self, now_ms, wait_ms):
         """Send what is due; returns how long to wait for a datagram then, at most `wait_ms`."""
-        if self.socket is None:
+        if self.socket is None and not self.is_closed:
             self._reopen(None)
             wait_ms = min(wait_ms, _REOPEN_MS)
         self._is_calm = True
@@ -2852,7 +2855,6 @@ class Endpoint(Engine):
             if self.received is not None:
                 break
         return min(wait_ms, _ASK_MS) if self._left == left else 0
-
 
     def _receive_from(self, sock):
         """Read one datagram, if there is one, handle it and answer."""
@@ -2962,7 +2964,8 @@ class Endpoint(Engine):
     def request(self, method, uri, payload=b"", timeout_ms=None, **options):
         """Send a request and wait for the response, serving meanwhile; returns the response Message, any code.
 
-        None is returned for a request that wants no response (no_response=26), once it has gone.
+        None is returned for a request that wants no response (no_response=26), once it has gone; what a server answers
+        in its ACK all the same is returned.
 
         method, uri, payload and options (fields, too: mtype=NON) as in Message; timeout_ms from its first
         transmission, default MAX_TRANSMIT_WAIT (93 s).
@@ -3026,7 +3029,10 @@ class Endpoint(Engine):
         for sock in self._polled + self._asked:
             self._forget(sock)
         for record in self._open + self._queue:
-            self.end(record, Closed)
+            try:
+                self.end(record, Closed)
+            except Closed:  # its on_end wanted to send
+                pass
 
     def __enter__(self):
         return self

@@ -117,7 +117,8 @@ class Aio:
     async def request(self, method, uri, payload=b"", timeout_ms=None, **options):
         """Send a request and await the response Message, of any code; arguments as in Endpoint.request.
 
-        None is returned for a request that wants no response (no_response=26), once it has gone.
+        None is returned for a request that wants no response (no_response=26), once it has gone; what a server answers
+        in its ACK all the same is returned.
         Raises coap.Timeout, Reset, Rejected; OSError if the name is not known; ValueError; coap.Closed.
         """
         record = await self.exchange(coap.Message(method, uri=uri, payload=payload, **options), None, timeout_ms)
@@ -169,9 +170,11 @@ class Aio:
             while not record.is_done():
                 await self._change()
         finally:
-            if record is not None and not record.is_done():
-                record.cancel()
-            self._leave()
+            try:
+                if record is not None:
+                    record.cancel()
+            finally:
+                self._leave()
         return record
 
     def send(self, message, remote=None, timeout_ms=None):
@@ -214,6 +217,10 @@ class Aio:
     def wake(self):
         """Let the endpoint do what is due now, for instance send what it was given by other ways than send() here."""
         if self._is_processing:  # called from a handler: it is sent when that returns
+            return
+        if self.endpoint._is_in_handler:  # called from an on_end
+            if self._users:
+                self._wake()
             return
         self._is_processing = True
         try:
@@ -388,7 +395,10 @@ class Observing:
         """End the observation: the server is told, and the iteration ends."""
         if self._is_waiting:
             self._is_waiting = False
-            if self.observation is not None:
-                self.observation.cancel()
-                self.aio.wake()
-            self.aio._leave()
+            try:
+                if self.observation is not None:
+                    self.observation.cancel()
+                    if self.aio.error is None:
+                        self.aio.wake()
+            finally:
+                self.aio._leave()

@@ -58,7 +58,7 @@ def main(words):
     """Send what the command line asks for; returns the exit code."""
     words = words + ["3", "10000", "non"][len(words) - 1 :]
     is_right = len(words) == 4 and words[1].isdigit() and words[2].isdigit() and words[3] in ("con", "non")
-    if not is_right or len(words[2]) > 8:  # 27 hours; ticks do not reach much further
+    if not is_right or not 0 < int(words[2]) < 100000000:  # 27 hours; ticks do not reach much further
         print("usage: sleepy_sensor.py URI [READINGS [INTERVAL_MS [con]]]")
         return 1
     try:

@@ -326,6 +326,22 @@ def test_wait_for_when_it_is_late_then_the_request_is_cancelled():
     check.eq(both(main), (asyncio.TimeoutError, 0))
 
 
+def test_wait_for_when_on_end_sends_then_nothing_is_left():
+    """what is called at the end of a cancelled request may send"""
+
+    async def main(client, server):
+        def report(record):
+            if record.message.code == coap.GET:
+                client.send(coap.Message(coap.GET, uri=URI, mtype=coap.NON, no_response=26))
+
+        client.endpoint.on_end = report
+        error = await failure(asyncio.wait_for(client.get("coap://192.0.2.77/t", transport_tuning=coap.Tuning()), 0.03))
+        client.endpoint.on_end = None
+        return type(error), client._users, (await client.get(URI)).payload
+
+    check.eq(both(main), (asyncio.TimeoutError, 0, b"hello"))
+
+
 def test_serve_when_it_is_cancelled_then_the_endpoint_can_be_used_again():
     """A cancelled serve() leaves nothing behind"""
 
@@ -697,3 +713,16 @@ def test_observe_when_a_task_falls_behind_then_the_latest_states():
         return seen
 
     check.eq(observed(main), [b"5", b"6", b"7", b"8"])
+
+
+def test_observe_when_the_endpoint_is_closed_then_cancel_leaves():
+    """RFC 7641 section 3.6: nobody can be told any more"""
+
+    async def main(client, server, texts):
+        observing = client.observe(URI)
+        await observing.__anext__()
+        client.close()
+        observing.cancel()
+        return client._users
+
+    check.eq(observed(main), 0)

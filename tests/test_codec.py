@@ -1,5 +1,6 @@
 """Messages in wire format: RFC 7252's examples, the limits of option headers and values, broken datagrams."""
 
+from array import array
 from binascii import unhexlify
 
 import check
@@ -692,3 +693,9 @@ def test_opt_when_set_in_a_message_received_then_only_the_message_changes():
     check.eq(message.copy(oscore=b"").opt.oscore, b"")
     message.opt.max_age = 5
     check.eq((message.opt.max_age, message.payload, datagram[4:5]), (5, b"\xaa", b"\x00"))
+
+
+def test_token_when_its_items_are_wider_than_bytes_then_its_bytes_count():
+    """RFC 7252 section 3: a token has 0 to 8 bytes."""
+    check.raises(ValueError, Message, GET, token=memoryview(array("I", (1, 2, 3))), contains="12")
+    check.eq(len(Message(GET, token=memoryview(array("I", (1, 2)))).token), 8)

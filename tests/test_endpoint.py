@@ -826,6 +826,25 @@ def fail(record):
     raise KeyError("a hook")
 
 
+def test_close_when_on_end_sends_then_every_exchange_ends():
+    """RFC 7252 section 4.2: what would ask again cannot."""
+    endpoint, transport = application()
+    endpoint.on_end = lambda record: endpoint.send(coap.Message(coap.GET), PEER)
+    records = [endpoint.send(coap.Message(coap.GET), PEER) for _ in range(3)]
+    endpoint.close()
+    check.eq(([record.error for record in records], transport.closed), ([coap.Closed] * 3, 1))
+
+
+def test_close_when_there_was_no_socket_then_none_is_opened():
+    """RFC 7252 section 6.1: as after a network that was gone."""
+    endpoint, _ = serve()
+    endpoint._forget(endpoint.socket)
+    endpoint.socket = None
+    endpoint.close()
+    endpoint._reopen = fail
+    check.raises(coap.Closed, endpoint.process, 0)
+
+
 def test_on_end_when_it_waits_then_runtime_error():
     """RFC 7252 section 4.2: the message that ended the exchange is still to be acknowledged."""
     here, there, _, _ = wired()

@@ -220,6 +220,8 @@ def test_blocks_of_two_contexts_when_from_one_address_then_not_put_together():
     eq(bodies, [])
     put(b"b", b"1", 16, b"b" * 16)
     eq(bodies, [(theirs[1], b"B" * 16 + b"b" * 16)])
+
+
 def test_request_that_wants_no_response_when_the_server_was_restarted_then_served():
     """RFC 8613 Appendix B.1.2 and RFC 7967: as CON its 4.01 comes with the ACK, and the client repeats it with Echo."""
     pair = Pair(server_number=500)

@@ -876,6 +876,7 @@ def test_request_when_its_handler_changes_it_and_promises_then_the_response_is_t
 
     def promise(request, response):
         promised.append(response.copy())
+        request.set_request_uri("coaps://192.0.2.9/x")
         request.token = b""
         request.clear()
         return coap.LATER
@@ -885,3 +886,15 @@ def test_request_when_its_handler_changes_it_and_promises_then_the_response_is_t
     promised[0].payload = "done"
     served.engine.send(promised[0])
     check.eq([coap.Message.decode(datagram).token for datagram in due(served.engine, 10)], [b"tk"])
+
+
+def test_request_of_a_group_when_its_handler_changes_it_then_the_answer_goes_to_who_asked():
+    """RFC 7252 section 8.2: not to where the handler would send it on."""
+
+    def rewrite(request, response):
+        request.set_request_uri("coap://192.0.2.9/x")
+        return "text"
+
+    served = Served(rewrite, tuning=coap.Tuning(leisure_ms=0))
+    served.ask(mtype=coap.NON, is_multicast=True)
+    check.eq((len(due(served.engine, 10)), served.engine.peer), (1, PEER))

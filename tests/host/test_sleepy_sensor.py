@@ -127,7 +127,7 @@ USAGE = "usage: sleepy_sensor.py URI [READINGS [INTERVAL_MS [con]]]"
         (("coap://127.0.0.1/x", "1", "10", "ack"), USAGE),
         (("coap://127.0.0.1/x", "1", "10", "con", "more"), USAGE),
         (("foo", "1", "10"), "not 'foo'"),
-        (("coaps://127.0.0.1/x", "1", "10"), "coaps needs a transport with DTLS"),
+        (("coaps://127.0.0.1/x", "1", "10"), "coaps needs a DTLS transport"),
         (("coap://nosuch.invalid/x", "1", "10"), "coap://nosuch.invalid/x cannot be reached: "),
     ],
 )
