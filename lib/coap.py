@@ -604,7 +604,7 @@ def _remove(p, number):
 def _replace(p, number, values):
     """Put `values` in the place of all options `number` in `p`; not half of them if one cannot be encoded."""
     values = list(values)
-    for at in range(len(values)):
+    for at in range(len(values)):  # by index: with an iterator the frame would lie on the heap
         values[at] = _encode_value(number, values[at])
     if p[_START] or number <= p[_LAST]:
         _remove(p, number)
