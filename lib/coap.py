@@ -331,8 +331,6 @@ def _index(p, data):
                 p[_PATH] = at
                 p[_FIRST_LEN] = length
             at += length
-            while at < n and data[at] < 13:  # the segments that follow
-                at += data[at] + 1
             p[_PATH_END] = at
         else:
             at += length
