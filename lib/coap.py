@@ -643,15 +643,15 @@ def _write(p, out, mtype, mid, token):
 # ---- messages ----
 
 
-def _field(name, index, highest):
-    """A property of Message: packet[index], None or an int from 0 to `highest` (None: anything)."""
+def _field(index):
+    """A property of Message: packet[index]; of code, mtype and mid None or an int in its bounds."""
 
     def read(self):
         return self.packet[index]
 
     def assign(self, value):
-        if highest is not None and value is not None:
-            _check(name, value, 0, highest)
+        if value is not None and index <= _MID:
+            _check(("code", "mtype", "mid")[index - _CODE], value, 0, (255, 3, 65535)[index - _CODE])
         self.packet[index] = value
 
     return property(read, assign)
@@ -766,11 +766,11 @@ class Message:
         if buffer is not None:
             self.kept = buffer, len(buffer)
         if code is not None and (type(code) is not int or not 0 <= code <= 255):
-            _check("code", code, 0, 255)
+            self.code = code
         if mtype is not None:
-            _check("mtype", mtype, 0, 3)
+            self.mtype = mtype
         if mid is not None:
-            _check("mid", mid, 0, 65535)
+            self.mid = mid
         if type(token) is not bytes or len(token) > 8:
             self.token = token
         if type(payload) is not bytes:
@@ -784,12 +784,12 @@ class Message:
                     raise TypeError("a message has no field or option named " + name)
                 _set_option(p, name, number, options[name])
 
-    code = _field("code", _CODE, 255)
-    mtype = _field("mtype", _MTYPE, 3)
-    mid = _field("mid", _MID, 65535)
-    remote = _field("", _REMOTE, None)
-    request = _field("", _REQUEST, None)
-    transport_tuning = _field("", _TUNING, None)
+    code = _field(_CODE)
+    mtype = _field(_MTYPE)
+    mid = _field(_MID)
+    remote = _field(_REMOTE)
+    request = _field(_REQUEST)
+    transport_tuning = _field(_TUNING)
 
     @property
     def token(self):
