@@ -464,7 +464,7 @@ def _encode_value(number, value):
     """`value` as the bytes of option `number`; raises TypeError or ValueError if the option cannot hold it."""
     place = number
     if not 0 < number <= _MAX_KNOWN:
-        _check("an option's number", number, 1, 65535)
+        _check("option number", number, 1, 65535)
         place = _place(number)
     kind = _FORMAT[place]
     if (kind == _STRING or kind == _ANY) and isinstance(value, str):
@@ -484,11 +484,8 @@ def _uint_bytes(value):
     """The fewest bytes that hold `value`, 0 to 2**32 - 1 (RFC 7252 section 3.2)."""
     if 0 <= value < 256:
         return bytes((value,)) if value else b""
-    _check("an option's value", value, 0, 0xFFFFFFFF)
-    length = 0
-    while value >> 8 * length:
-        length += 1
-    return value.to_bytes(length, "big")
+    _check("an option value", value, 0, 0xFFFFFFFF)
+    return value.to_bytes(4, "big").lstrip(b"\0")
 
 
 def _check(what, value, lowest, highest):
@@ -665,15 +662,11 @@ def _view(packet):
     return message
 
 
-def _format_error(at):
-    return FormatError("no CoAP message: wrong at byte %d" % at)
-
-
-def _option_number(name):
-    """What _NAMES has of that name; raises AttributeError if there is no such option."""
+def _option_number(name, error=AttributeError):
+    """What _NAMES has of that name; raises `error` if there is no such option."""
     number = _NAMES.get(name)
     if number is None:
-        raise AttributeError("no option is named " + name)
+        raise error("no field or option is named " + name)
     return number
 
 
@@ -712,11 +705,10 @@ class Options:
             return values[0]
         return False if number == _IF_NONE_MATCH else None
 
-    def __delattr__(self, name):
-        _remove(self.packet, abs(_option_number(name)))
-
-    def __setattr__(self, name, value):
+    def __setattr__(self, name, value=None):
         _set_option(self.packet, name, _option_number(name), value)
+
+    __delattr__ = __setattr__
 
 
 class Message:
@@ -768,9 +760,9 @@ class Message:
         if code is not None and (type(code) is not int or not 0 <= code <= 255):
             self.code = code
         if mtype is not None:
-            self.mtype = mtype
+            _check("mtype", mtype, 0, 3)
         if mid is not None:
-            self.mid = mid
+            _check("mid", mid, 0, 65535)
         if type(token) is not bytes or len(token) > 8:
             self.token = token
         if type(payload) is not bytes:
@@ -779,10 +771,7 @@ class Message:
             self.set_request_uri(uri)
         if options:
             for name in options:
-                number = _NAMES.get(name)
-                if number is None:
-                    raise TypeError("a message has no field or option named " + name)
-                _set_option(p, name, number, options[name])
+                _set_option(p, name, _NAMES.get(name) or _option_number(name, TypeError), options[name])
 
     code = _field(_CODE)
     mtype = _field(_MTYPE)
@@ -804,7 +793,7 @@ class Message:
         if not isinstance(value, _BYTES):
             raise TypeError("a token is bytes, not %r" % (value,))
         value = bytes(value)
-        _check("a token's length", len(value), 0, 8)
+        _check("a token's size", len(value), 0, 8)
         if self.packet[_START]:
             _own(self.packet)
         self.packet[_TOKEN] = value
@@ -891,14 +880,14 @@ class Message:
         p[_REMOTE] = remote
         at = _index(p, data if type(data) is bytes else bytes(data))
         if at >= 0:
-            raise _format_error(at)
+            raise FormatError("not CoAP: wrong at byte %d" % at)
         return message
 
     def index(self, data):
         """Make this message a view of the datagram `data` (bytes) without allocating; raises FormatError."""
         at = _index(self.packet, data)
         if at >= 0:
-            raise _format_error(at)
+            raise FormatError("not CoAP: wrong at byte %d" % at)
 
     def encode(self):
         """The message as bytes for the wire, or the bytearray given as `buffer`, cut to the message.
@@ -926,7 +915,7 @@ class Message:
             raise ValueError("a message to encode needs code, mtype and mid")
         token = self.token if p[_START] or p[_TOKEN] is None else p[_TOKEN]
         if not p[_CODE] and _packed_len(p, token) > 4:
-            raise ValueError("an empty message has no token, options or payload")
+            raise ValueError("an empty message takes only code, mtype and mid")
         _write(p, buffer, p[_MTYPE], p[_MID], token)
 
     def copy(self, **changes):
@@ -942,12 +931,10 @@ class Message:
         if "uri" in changes:  # first: a dict of MicroPython has no order
             copy.set_request_uri(changes.pop("uri"))
         for name in changes:
-            if name in _NAMES:
-                _set_option(p, name, _NAMES[name], changes[name])
-            elif name in ("code", "mtype", "mid", "token", "payload", "remote", "transport_tuning"):
+            if name in ("code", "mtype", "mid", "token", "payload", "remote", "transport_tuning"):
                 setattr(copy, name, changes[name])
             else:
-                raise TypeError("a message has no field or option named " + name)
+                _set_option(p, name, _option_number(name, TypeError), changes[name])
         return copy
 
     def set_request_uri(self, uri, set_uri_host=True):
@@ -1140,7 +1127,7 @@ def _unquote(text):
     for part in parts:
         digits = part[:2]
         if len(digits) < 2 or digits.strip("0123456789abcdefABCDEF"):
-            raise ValueError("% takes two hexadecimal digits in " + text)
+            raise ValueError("% takes two hex digits in " + text)
         out.append(int(digits, 16))
         out += part[2:].encode()
     try:
