@@ -421,13 +421,13 @@ def _text(value, number):
         raise FormatError("option %d is not UTF-8" % number) from None
 
 
-def _read_value(p, start, kind):
-    """The value under the cursor of `p`, of the format `kind`; raises FormatError if it is text and not UTF-8."""
-    if kind == _STRING:
+def _read_value(p, start, format):
+    """The value under the cursor of `p`, of that format; raises FormatError if it is text and not UTF-8."""
+    if format == _STRING:
         return _text(p[_DATA][start : p[_STOP]], p[_NUMBER])
-    if kind == _UINT:
+    if format == _UINT:
         return _uint(p[_DATA], start, p[_STOP])
-    return kind == _EMPTY or bytes(p[_DATA][start : p[_STOP]])
+    return format == _EMPTY or bytes(p[_DATA][start : p[_STOP]])
 
 
 def _values(p, number):
@@ -488,29 +488,31 @@ def _uint_bytes(value):
     return value.to_bytes(4, "big").lstrip(b"\0")
 
 
-def _check(what, value, lowest, highest):
-    """Raise TypeError or ValueError unless `value` is an int from `lowest` to `highest`."""
+def _check(name, value, min, max):
+    """Raise TypeError or ValueError unless `value` is an int from `min` to `max`."""
     if not isinstance(value, int):
-        raise TypeError("%s is an int, not %r" % (what, value))
-    if not lowest <= value <= highest:
-        raise ValueError("%s is %d to %d, not %d" % (what, lowest, highest, value))
+        raise TypeError("%s is an int, not %r" % (name, value))
+    if not min <= value <= max:
+        raise ValueError("%s is %d to %d, not %d" % (name, min, max, value))
 
 
 def _put_header(out, delta, length):
     """Append an option's header to the bytearray `out`; allocates nothing while `out` has the capacity."""
-    high = delta if delta < 13 else 13 if delta < 269 else 14
-    out.append(high << 4 | (length if length < 13 else 13 if length < 269 else 14))
-    _put_extension(out, delta)
-    _put_extension(out, length)
+    at = len(out)
+    out.append(0)
+    out[at] = _put_extension(out, delta) << 4 | _put_extension(out, length)
 
 
 def _put_extension(out, n):
-    """Append what of `n` does not fit into four bits."""
-    if n >= 269:
-        out.append(n - 269 >> 8)
-        out.append(n - 269 & 255)
-    elif n >= 13:
+    """Append what of `n` does not fit into four bits; returns these."""
+    if n < 13:
+        return n
+    if n < 269:
         out.append(n - 13)
+        return 13
+    out.append(n - 269 >> 8)
+    out.append(n - 269 & 255)
+    return 14
 
 
 def _token(p):
@@ -693,9 +695,6 @@ class Options:
     those of the RFCs in lower case. `etag` is the first ETag, `etags` are all. Each access allocates.
     """
 
-    def __init__(self, packet):
-        object.__setattr__(self, "packet", packet)
-
     def __getattr__(self, name):
         number = _option_number(name)
         if number < 0:
@@ -818,7 +817,8 @@ class Message:
         """The options by name, see Options."""
         p = self.packet
         if p[_OPT] is None:
-            p[_OPT] = Options(p)
+            p[_OPT] = opt = object.__new__(Options)
+            object.__setattr__(opt, "packet", p)
         return p[_OPT]
 
     @property
@@ -1078,14 +1078,14 @@ def _parse_uri(uri):
     return p
 
 
-def _split_authority(authority):
+def _split_authority(text):
     """(host in lower case, port or 0) of host[:port] or [IPv6][:port]; raises ValueError."""
-    host, mark, port = authority.rpartition(":")
+    host, mark, port = text.rpartition(":")
     if not mark or "]" in port:
-        host, port = authority, ""
+        host, port = text, ""
     name = host[1:-1] if host[:1] == "[" and host[-1:] == "]" else host.replace(":", "[")
     if not name or "[" in name or "]" in name or "@" in name or port and _number(port) < 0:
-        raise ValueError("a host is name[:port] or [IPv6][:port], not %r" % authority)
+        raise ValueError("a host is name[:port] or [IPv6][:port], not %r" % text)
     if port:
         _check("a port", int(port), 1, 65535)
     return host.lower(), int(port or 0)
@@ -1139,13 +1139,13 @@ def _unquote(text):
 _PLAIN = b"-._~!$&'()*+,;=:@"  # what a path segment has as it is, besides letters and digits (RFC 3986)
 
 
-def _quote(values, start, plain):
-    """The texts `values` percent-encoded, each behind a `start`."""
+def _quote(values, start, kept):
+    """The texts `values` percent-encoded but for letters, digits and the bytes `kept`, each behind a `start`."""
     out = ""
     for text in values:
         out += start
         for b in text.encode():
-            is_plain = 48 <= b < 58 or 65 <= b < 91 or 97 <= b < 123 or b in plain
+            is_plain = 48 <= b < 58 or 65 <= b < 91 or 97 <= b < 123 or b in kept
             out += chr(b) if is_plain else "%%%02X" % b
     return out
 
