@@ -421,13 +421,13 @@ def _text(value, number):
         raise FormatError("option %d is not UTF-8" % number) from None
 
 
-def _read_value(p, start, format):
-    """The value under the cursor of `p`, of that format; raises FormatError if it is text and not UTF-8."""
-    if format == _STRING:
+def _read_value(p, start, kind):
+    """The value under the cursor of `p`, of the format `kind`; raises FormatError if it is text and not UTF-8."""
+    if kind == _STRING:
         return _text(p[_DATA][start : p[_STOP]], p[_NUMBER])
-    if format == _UINT:
+    if kind == _UINT:
         return _uint(p[_DATA], start, p[_STOP])
-    return format == _EMPTY or bytes(p[_DATA][start : p[_STOP]])
+    return kind == _EMPTY or bytes(p[_DATA][start : p[_STOP]])
 
 
 def _values(p, number):
@@ -488,12 +488,12 @@ def _uint_bytes(value):
     return value.to_bytes(4, "big").lstrip(b"\0")
 
 
-def _check(name, value, min, max):
-    """Raise TypeError or ValueError unless `value` is an int from `min` to `max`."""
+def _check(name, value, lowest, highest):
+    """Raise TypeError or ValueError unless `value` is an int from `lowest` to `highest`."""
     if not isinstance(value, int):
         raise TypeError("%s is an int, not %r" % (name, value))
-    if not min <= value <= max:
-        raise ValueError("%s is %d to %d, not %d" % (name, min, max, value))
+    if not lowest <= value <= highest:
+        raise ValueError("%s is %d to %d, not %d" % (name, lowest, highest, value))
 
 
 def _put_header(out, delta, length):
@@ -1127,7 +1127,7 @@ def _unquote(text):
     for part in parts:
         digits = part[:2]
         if len(digits) < 2 or digits.strip("0123456789abcdefABCDEF"):
-            raise ValueError("% takes two hex digits in " + text)
+            raise ValueError("% takes two hexadecimal digits in " + text)
         out.append(int(digits, 16))
         out += part[2:].encode()
     try:
