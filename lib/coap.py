@@ -1725,6 +1725,7 @@ def _serving(engine):
                     p[_PAYLOAD] = body
                     p[_REMOTE] = r[_REMOTE]
                     p[_SCHEME] = "coaps" if engine.is_secure else None
+                data = body = None  # the frame stays, and a body may be large
                 if type(result) is bytes:
                     r[_PAYLOAD] = result
                     result = None
