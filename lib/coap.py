@@ -1,6 +1,6 @@
 """CoAP (RFC 7252, RFC 6690) in one file, server and client at once, for MicroPython and CPython.
 
-    import coap
+After `import coap` this is a server:
 
     endpoint = coap.Endpoint(port=5683)
     temperature = endpoint.resource("sensors/temp", rt="temperature", ct=coap.TEXT)
@@ -770,7 +770,7 @@ class Message:
             self.set_request_uri(uri)
         if options:
             for name in options:
-                _set_option(p, name, _NAMES.get(name) or _option_number(name, TypeError), options[name])
+                _set_option(p, name, _option_number(name, TypeError), options[name])
 
     code = _field(_CODE)
     mtype = _field(_MTYPE)

@@ -750,9 +750,8 @@ def test_separate_response_when_large_then_is_cut_as_its_request_asks():
     check.eq(server.ask(coap.POST, block2=block(1, False, 3)).payload, BODY[128:256])
 
 
-def test_separate_response_when_a_later_block_was_asked_for_then_is_that_block():
-    """A GET whose handler always answers later."""
-    server = Server()
+def promising(server):
+    """Have GET answer later; returns the list of the promised responses, each with BODY."""
     promised = []
 
     @server.resource.get
@@ -760,6 +759,13 @@ def test_separate_response_when_a_later_block_was_asked_for_then_is_that_block()
         promised.append(response.copy(payload=BODY))
         return coap.LATER
 
+    return promised
+
+
+def test_separate_response_when_a_later_block_was_asked_for_then_is_that_block():
+    """A GET whose handler always answers later."""
+    server = Server()
+    promised = promising(server)
     server.ask(block2=block(2, False, 4))
     server.engine.send(promised.pop())
     message = coap.Message.decode(fake.due(server.engine, 10)[0])
@@ -769,13 +775,7 @@ def test_separate_response_when_a_later_block_was_asked_for_then_is_that_block()
 def test_separate_response_when_the_queue_was_full_then_the_second_try_sends_the_whole_body():
     """RFC 7959 section 2.2: what was cut for the first try is not taken for the body."""
     server = Server()
-    promised = []
-
-    @server.resource.get
-    def read(request, response):
-        promised.append(response.copy(payload=BODY))
-        return coap.LATER
-
+    promised = promising(server)
     server.ask(block2=block(0, False, 2))
     for _ in range(8):
         server.engine.send(coap.Message(coap.GET), OTHER)

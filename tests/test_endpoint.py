@@ -792,6 +792,7 @@ def test_process_when_the_time_is_over_then_it_does_not_wait():
     endpoint, transport = serve(get(1))
     check.eq(endpoint.process(-5), None)
     check.eq(len(transport.sent), 1)
+    check.eq(endpoint.process(-5), None)  # with nothing to read, too
 
 
 def test_close_when_something_is_asked_later_then_closed():
