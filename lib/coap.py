@@ -272,21 +272,19 @@ def _step(p, at):
 def _index(p, data):
     """Check the datagram `data` and note in packet `p` where its parts are; allocates nothing.
 
-    Returns -1, or the offset at which the format of RFC 7252 section 3 is broken; the packet is then not to be
+    Returns -1, or an offset near which the format of RFC 7252 section 3 is broken; the packet is then not to be
     used. Critical options repeated or sized wrongly are no format errors: they set bit 0 of p[_SEEN].
     """
     n = len(data)
     if n < 4:
         return 0
     b = data[0]
-    at = (b & 0xCF) - 0x3C  # where the token ends: in version 1, 0x40, it has 0 to 8 bytes
-    if at < 4 or at > 12:
+    at = (b & 0xCF ^ 0x40) + 4  # where the token ends: in version 1, 0x40, it has 0 to 8 bytes
+    if at > 12:
         return 0
     number = data[1]
     if not 0x3D >> (number >> 5) & 1 or not number and n > 4:  # the classes are 0, 2, 3, 4 and 5
         return 1
-    if at > n:
-        return 4
     p[_DATA] = data
     p[_MTYPE] = b >> 4 & 3
     p[_CODE] = number
@@ -306,14 +304,22 @@ def _index(p, data):
                 return at
             n = at = at - 1
             break
-        else:
-            at = _extended(p, at)
-            if p[_STOP] < 0:
-                return at
-            b = p[_NUMBER]
-            length = p[_STOP] - at
-            if length > 255 and number + b <= _MAX_KNOWN and number + b & 1:
-                seen |= _MALFORMED_CRITICAL
+        else:  # 13 and 14 in place of delta or length say that it is in the 1 or 2 bytes that follow
+            b >>= 4
+            if b > 12:
+                at += b - 12
+                if at > n or b == 15:
+                    return at
+                b = 0 if b == 13 else data[at - 2] + 1 << 8  # 269 is 1 << 8, and 13
+                b = data[at - 1] + 13 + b
+            if length > 12:
+                at += length - 12
+                if at > n or length == 15:
+                    return at
+                length = 0 if length == 13 else data[at - 2] + 1 << 8  # 269 is 1 << 8, and 13
+                length = data[at - 1] + 13 + length
+                if length > 255 and number + b <= _MAX_KNOWN and number + b & 1:
+                    seen |= _MALFORMED_CRITICAL
         number += b
         if number > _MAX_KNOWN:
             if number > 65535:
@@ -337,24 +343,6 @@ def _index(p, data):
     p[_END] = n
     p[_SEEN] = seen
     return -1 if at == n else n
-
-
-def _extended(p, at):
-    """Set the cursor of `p` by the option header with extensions before offset `at`; returns where its value starts.
-
-    p[_NUMBER] is the delta. If it is malformed, p[_STOP] is -1.
-    """
-    data = p[_DATA]
-    delta = data[at - 1] >> 4
-    length = data[at - 1] & 15
-    left_len = len(data) - at
-    if delta == 15 or length == 15 or left_len < 4 and left_len < (
-        (delta > 12) + (delta > 13) + (length > 12) + (length > 13)
-    ):
-        p[_STOP] = -1
-        return at
-    p[_NUMBER] = 0
-    return _step(p, at - 1)
 
 
 def _find(p, number):
@@ -483,7 +471,7 @@ def _encode_value(number, value):
 def _uint_bytes(value):
     """The fewest bytes that hold `value`, 0 to 2**32 - 1 (RFC 7252 section 3.2)."""
     if 0 <= value < 256:
-        return bytes((value,)) if value else b""
+        return value.to_bytes(1, "big") if value else b""
     _check("an option value", value, 0, 0xFFFFFFFF)
     return value.to_bytes(4, "big").lstrip(b"\0")
 
@@ -542,10 +530,11 @@ def _add(p, number, value):
     data = p[_DATA]
     delta = number - p[_LAST]
     if delta >= 0:
-        if delta < 13 and len(value) < 13:
-            data.append(delta << 4 | len(value))
+        length = len(value)
+        if delta < 13 and length < 13:
+            data.append(delta << 4 | length)
         else:
-            _put_header(data, delta, len(value))
+            _put_header(data, delta, length)
         data += value
         p[_LAST] = number
         p[_END] = len(data)
@@ -613,30 +602,6 @@ def _packed_len(p, token):
     """How many bytes `p` has as a datagram."""
     payload_len = len(_payload(p))
     return 4 + len(token) + p[_END] - p[_START] + payload_len + (payload_len > 0)
-
-
-def _write(p, out, mtype, mid, token):
-    """Write packet `p` into the bytearray `out`, whose length becomes the packet's.
-
-    Allocates nothing while `out` has the capacity and `p` is a message being built.
-    """
-    if len(out) < 4:
-        out[:] = b"0000"
-    stop = len(token)
-    out[0] = 0x40 | mtype << 4 | stop
-    out[1] = p[_CODE]
-    out[2] = mid >> 8
-    out[3] = mid & 255
-    out[4:] = token
-    stop += 4
-    out[stop:] = p[_DATA][p[_START] : p[_END]] if p[_START] else p[_DATA]
-    stop += p[_END] - p[_START]
-    payload = p[_PAYLOAD]
-    if payload is None:
-        payload = _payload(p)
-    if payload:
-        out[stop:] = b"\xff"
-        out[stop + 1 :] = payload
 
 
 # ---- messages ----
@@ -770,7 +735,7 @@ class Message:
             self.set_request_uri(uri)
         if options:
             for name in options:
-                _set_option(p, name, _option_number(name, TypeError), options[name])
+                _set_option(p, name, _NAMES.get(name) or _option_number(name, TypeError), options[name])
 
     code = _field(_CODE)
     mtype = _field(_MTYPE)
@@ -905,18 +870,38 @@ class Message:
         self.write(out)
         return bytes(out)
 
-    def write(self, buffer):
+    def write(self, buffer, mtype=None, mid=None, token=None):
         """Write the message into the bytearray `buffer`, whose length becomes the message's.
 
+        `token`, if given, `mtype` and `mid` go there in the place of its own.
         Allocates nothing if the buffer has the capacity. Raises ValueError if code, mtype or mid is missing.
         """
         p = self.packet
-        if p[_CODE] is None or p[_MTYPE] is None or p[_MID] is None:
-            raise ValueError("a message to encode needs code, mtype and mid")
-        token = self.token if p[_START] or p[_TOKEN] is None else p[_TOKEN]
-        if not p[_CODE] and _packed_len(p, token) > 4:
-            raise ValueError("an empty message takes only code, mtype and mid")
-        _write(p, buffer, p[_MTYPE], p[_MID], token)
+        if token is None:
+            mtype = p[_MTYPE]
+            mid = p[_MID]
+            if p[_CODE] is None or mtype is None or mid is None:
+                raise ValueError("a message to encode needs code, mtype and mid")
+            token = self.token if p[_START] or p[_TOKEN] is None else p[_TOKEN]
+            if not p[_CODE] and _packed_len(p, token) > 4:
+                raise ValueError("an empty message takes only code, mtype and mid")
+        if len(buffer) < 4:
+            buffer[:] = b"0000"
+        buffer[0] = 0x40 | mtype << 4 | len(token)
+        buffer[1] = p[_CODE]
+        buffer[2] = mid >> 8
+        buffer[3] = mid & 255
+        buffer[4:] = token
+        part = p[_DATA]
+        if p[_START]:
+            part = part[p[_START] : p[_END]]
+        buffer += part
+        part = p[_PAYLOAD]
+        if part is None:
+            part = _payload(p)
+        if part:
+            buffer += b"\xff"
+            buffer += part
 
     def copy(self, **changes):
         """A message of its own with the same content; `changes` are fields, uri or options by name."""
@@ -1353,7 +1338,7 @@ class ReceptionRecord:
         else:
             packed = bytearray(4)
             mid = self.mid if is_con else engine.reply_mid()
-            _write(response.packet, packed, ACK if is_con else NON, mid, token)
+            response.write(packed, ACK if is_con else NON, mid, token)
             engine.answer(self, packed)
         self.has_responded = True
 
@@ -1773,8 +1758,8 @@ def _serving(engine):
                 out[1] = r[_CODE]
                 out[start:] = r[_DATA]
                 if r[_PAYLOAD]:
-                    out[stop:] = b"\xff"
-                    out[stop + 1 :] = r[_PAYLOAD]
+                    out += b"\xff"
+                    out += r[_PAYLOAD]
                 if p[_MTYPE] == NON:
                     mid = engine.reply_mid()
                     out[2] = mid >> 8
@@ -2379,7 +2364,7 @@ class Engine:
         if packed_len > self.datagram_len:
             raise ValueError("the message has %d bytes, datagram_len is %d" % (packed_len, self.datagram_len))
         record.packed = bytearray(4)
-        _write(p, record.packed, record.mtype, 0, record.token)
+        message.write(record.packed, record.mtype, 0, record.token)
         record.transmissions_left = 1 if record.mtype == NON else 1 + (record.tuning or self.tuning).max_retransmit
         self._queue.append(record)
         self._is_calm = False

@@ -345,7 +345,7 @@ class Observe:
         else:
             mid = remembered = engine.reply_mid()
             engine._answers.append((packed, observer[_PEER], None))
-        coap._write(r, packed, _CON if record else _NON, mid, token)
+        response.write(packed, _CON if record else _NON, mid, token)
         observer[_MIDS] = (remembered,) + observer[_MIDS][: _REMEMBERED - 1]
 
     def on_end(self, record):
