@@ -321,7 +321,13 @@ def _index(p, data):
                 if length > 255 and number + b <= _MAX_KNOWN and number + b & 1:
                     seen |= _MALFORMED_CRITICAL
         number += b
-        if number > _MAX_KNOWN:
+        if number == _URI_PATH:
+            seen |= 1 << _URI_PATH
+            if b:
+                p[_PATH] = at
+                p[_FIRST_LEN] = length
+            p[_PATH_END] = at + length
+        elif number > _MAX_KNOWN:
             if number > 65535:
                 return at
             if number & 1:
@@ -332,14 +338,7 @@ def _index(p, data):
             seen |= 1 << number
         elif number & 1:
             seen |= _MALFORMED_CRITICAL
-        if number == _URI_PATH:
-            if b:
-                p[_PATH] = at
-                p[_FIRST_LEN] = length
-            at += length
-            p[_PATH_END] = at
-        else:
-            at += length
+        at += length
     p[_END] = n
     p[_SEEN] = seen
     return -1 if at == n else n
