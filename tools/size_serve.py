@@ -10,7 +10,7 @@ from size_heap import ROOT, beside_python, compile_to, environment, lines_of, ru
 EXCHANGES = 100
 ANSWER_TIMEOUT_S = 1
 
-# As main.py of a board does before it imports anything
+# As main.py of a board does before it imports anything; SERVES has what it does afterwards
 COLLECTS_OFTEN = """
 import gc
 gc.threshold(gc.mem_free() // 16)
@@ -52,6 +52,8 @@ sensor_server.build = build_with_blocks
 """
 SERVES = """
 import sensor_server
+if gc.threshold() > 0:
+    gc.threshold(gc.mem_free() // 4)
 sensor_server.run(Board(), {port}, "127.0.0.1")
 """
 # On WebAssembly there is no socket: a transport that is played answers. Collects at the top level as ever.

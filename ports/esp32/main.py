@@ -10,7 +10,7 @@ if version < OLDEST:
 else:
     import gc
 
-    # Often, so that what is kept lies close together: in a heap that is full of holes no datagram finds room
+    # Often, so that what importing keeps lies close together: in a heap full of holes no datagram finds room
     gc.threshold(gc.mem_free() // 16)
 
     import machine
@@ -18,4 +18,5 @@ else:
     import board
     import sensor_server
 
+    gc.threshold(gc.mem_free() // 4)  # less often from now on: it takes time of each request
     sensor_server.start(board.Board(), machine.reset)
