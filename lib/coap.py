@@ -686,7 +686,7 @@ class Message:
       token   0 to 8 bytes; the endpoint draws one for a request without
       payload bytes, or str, which is encoded as UTF-8
       uri     see set_request_uri
-      remote  where it goes or came from: "host[:port]", or an address of the socket
+      remote  where it goes or came from: "host[:port]", or an address of the socket; goes before that in `uri`
       transport_tuning  a Tuning, for this message's retransmission
       buffer  a bytearray kept by the caller: encode() writes into it, up to its present length
       options by name, see Options: content_format=JSON, uri_path=("a", "b")
@@ -732,6 +732,8 @@ class Message:
             self.payload = payload
         if uri is not None:
             self.set_request_uri(uri)
+            if remote is not None:
+                p[_REMOTE] = remote
         if options:
             for name in options:
                 _set_option(p, name, _NAMES.get(name) or _option_number(name, TypeError), options[name])
@@ -927,6 +929,8 @@ class Message:
         Uri-Host is left out for an IP literal, and if `set_uri_host` is False. A scheme other than coap and coaps
         goes whole into Proxy-Uri. Raises ValueError for what is no absolute URI or has a fragment or userinfo.
         """
+        if not isinstance(uri, str):
+            raise TypeError("a URI is a str, not %r" % (uri,))
         if _PARSED[0] != uri:
             _PARSED[1] = _parse_uri(uri)
             _PARSED[0] = uri
@@ -1085,7 +1089,7 @@ def _is_ip_literal(host):
     parts = host.split(".")
     for part in parts:
         if not 0 <= _number(part) < 256:
-            return host[0] == "["
+            return host[:1] == "["
     return len(parts) == 4
 
 
@@ -1365,6 +1369,11 @@ def _host(peer):
 # ---- resources and discovery ----
 
 
+def _several(value):
+    """`value` as a tuple: a tuple or list as it is, one value alone; None is None."""
+    return tuple(value) if isinstance(value, (tuple, list)) else value if value is None else (value,)
+
+
 class Resource:
     """What Engine.resource returns: a path, and a handler for each method.
 
@@ -1386,9 +1395,9 @@ class Resource:
         self.path = path  # the raw Uri-Path options behind the first header
         self.first_len = first_len
         self.link = link
-        self.formats = ct if isinstance(ct, tuple) else () if ct is None else (ct,)
+        self.formats = _several(ct) or ()
         self.content_format = Message(content_format=self.formats[0]).packet[_DATA] if self.formats else None
-        self.takes = takes if isinstance(takes, tuple) or takes is None else (takes,)
+        self.takes = _several(takes)
         self.groups = groups
         self.is_secure = secure
         self.is_observable = obs
@@ -1396,11 +1405,14 @@ class Resource:
         self.state = None
 
     def on(self, method):
-        """A decorator that sets the handler of `method`."""
+        """A decorator that sets the handler of `method`, 1 to 7; returns it. Raises TypeError or ValueError."""
+        _check("a method", method, 1, 7)
         return lambda handler: self(handler, method)
 
     def __call__(self, handler, method=0):
-        """Set the handler of all methods without one of their own; returns it."""
+        """Set the handler of all methods without one of their own; returns it. Raises TypeError if it is none."""
+        if not callable(handler):
+            raise TypeError("a handler is a function, not %r" % (handler,))
         self.handlers[method] = handler
         return handler
 
@@ -1440,7 +1452,7 @@ def _link(path, attributes):
         value = attributes[name]
         if value is None or value is False:
             continue
-        if isinstance(value, tuple):
+        if isinstance(value, (tuple, list)):
             value = " ".join(map(str, value))
         link += ";" + name.rstrip("_")
         if isinstance(value, str):
@@ -1487,6 +1499,9 @@ class _Duplicates:
     """
 
     def __init__(self, recent, kept, kept_per_host):
+        _check("recent", recent, 1, 4096)
+        _check("kept", kept, 0, 4096)
+        _check("kept_per_host", kept_per_host, 1, 4096)
         slots = recent + kept
         self.recent = recent
         self.kept_per_host = kept_per_host
@@ -1806,8 +1821,6 @@ class Engine:
     ):
         if not _ON_CPYTHON:
             gc.collect()  # what importing has left lies in the way of what is to stay in one piece
-        _check("transmissions", transmissions, 1, 4096)
-        _check("recent", recent, 1, 4096)
         _check("datagram_len", datagram_len, 64, 65507)
         self.random = random
         self.tuning = tuning or Tuning()
@@ -1824,7 +1837,9 @@ class Engine:
         self._is_in_handler = self._is_unwrapped = False  # the request in hand was unwrapped: never handled twice
         self._slot = -1  # of the request in hand in the table of duplicates
         self._routes = {}  # routing key -> the latest Resource with it; None: those whose last segment varies
-        self._limits = transmissions, queued, pending, group_responses
+        self._limits = limits = transmissions, queued, pending, group_responses
+        for at in range(4):
+            _check(("transmissions", "queued", "pending", "group_responses")[at], limits[at], at < 2, 4096)
         self._open = []  # TransmissionRecords sent and not ended
         self._queue = []  # ... not sent yet
         self._answers = []  # (datagram, peer, time or None for at once)
@@ -1892,8 +1907,11 @@ class Engine:
         secure  whether requests are answered only if the transport is secure (coap_dtls) or an extension unwrapped
                 them (coap_oscore), else with 4.01
         `ct` and `attributes` (rt="temperature", if_="sensor", sz=12, title="...", obs=True, ...) are listed in
-        /.well-known/core, unless the last segment varies.
+        /.well-known/core, unless the last segment varies. Raises ValueError if the path is served already, ValueError
+        or TypeError for what a path or an option cannot be.
         """
+        if not isinstance(path, str):
+            raise TypeError("a path is a str, not %r" % (path,))
         if not self.resources and path != ".well-known/core":
             self.resource(".well-known/core", ct=LINKS).get(self._discover)
             self.resources[0].link = None  # it does not list itself
@@ -1914,8 +1932,12 @@ class Engine:
             key = _path_key(p)
             link = _link(segments, attributes)
         resource = Resource(raw, p[_FIRST_LEN], link, ct, takes, groups, secure, attributes.get("obs", False))
+        other = resource.next = self._routes.get(key)  # the one before with this key
+        while other is not None:
+            if other.path == raw and (not raw or other.first_len == resource.first_len):
+                raise ValueError("%r is served already: keep what resource() returned" % path)
+            other = other.next
         self.resources.append(resource)
-        resource.next = self._routes.get(key)  # the one before with this key
         self._routes[key] = resource
         if not _ON_CPYTHON:
             gc.collect()  # else the garbage of many registrations leaves holes too small for a datagram
@@ -2306,6 +2328,8 @@ class Engine:
         Raises ValueError for a message that cannot be sent, Full if the queue is full. Allocates about 190 bytes
         on a board, and the datagram; with an extension as much for a copy, so that `message` may be used again at once.
         """
+        if message is self._request or message is self._response:
+            raise ValueError("what a handler was given is used again: send a copy()")
         p = message.packet
         peer = p[_REMOTE] if remote is None else remote
         mtype = p[_MTYPE]
@@ -2313,7 +2337,7 @@ class Engine:
         token = message.token
         is_group = is_multicast(peer)
         if peer is None:
-            raise ValueError("the message has no remote")
+            raise ValueError("the message has no remote; if its URI is none of coap that is the proxy")
         if mtype is None:
             mtype = NON if is_group else CON
         if is_group and mtype == CON:
@@ -2629,6 +2653,8 @@ class Endpoint(Engine):
 
     def __init__(self, port=None, host="0.0.0.0", family=None, sock=None, random=None, **tables):
         super().__init__(random or os.urandom, **tables)
+        if not isinstance(self.tuning, Tuning):
+            raise TypeError("tuning is a Tuning, not %r" % (self.tuning,))
         self.now_ms = ticks_ms()
         self._names = {}  # "host:port" -> address, as resolved
         self._held = []
@@ -2652,6 +2678,7 @@ class Endpoint(Engine):
             raise ValueError("this firmware has no sockets; give Endpoint a transport, sock=")
         else:
             if port is not None:
+                _check("port", port, 0, 65535)
                 self._bound_to = self._look_up(host, port)
             sock = self._open_socket(self._bound_to, ())
         self.socket = sock
@@ -2683,7 +2710,7 @@ class Endpoint(Engine):
     def resolve(self, remote):
         """The address of "host[:port]", looked up once (blocking); an address is returned as it is.
 
-        Raises OSError if the name is not known, ValueError if `remote` is no host.
+        Raises OSError if the name is not known, ValueError if `remote` is no host or of the other version of IP.
         """
         if not isinstance(remote, str):
             return remote
@@ -2696,7 +2723,9 @@ class Endpoint(Engine):
         return names[remote]
 
     def _look_up(self, host, port):
-        """The address of `host` in the form that this port's sockets take; raises OSError."""
+        """The address of `host` in the form that this port's sockets take; raises OSError, ValueError as resolve."""
+        if (":" in host or _is_ip_literal(host)) and (":" in host) == (self._family == socket.AF_INET):
+            raise ValueError("%s is of the other IP version; see host of Endpoint" % host)
         if _ON_CPYTHON:
             return socket.getaddrinfo(host, port, self._family)[0][-1]
         entries = socket.getaddrinfo(host, port)  # with more arguments a Pico W prints a warning
@@ -2708,7 +2737,12 @@ class Endpoint(Engine):
         return bytes(address) if isinstance(address, bytearray) else address  # the unix port's cannot be hashed
 
     def register_socket(self, sock, is_group=False):
-        """Receive from `sock` too, to which groups send if `is_group`; answers leave from `socket`."""
+        """Receive from `sock` too, to which groups send if `is_group`; answers leave from `socket`.
+
+        Raises TypeError for what is no socket or transport, ValueError if one of both is secure.
+        """
+        if not hasattr(sock, "recvfrom"):
+            raise TypeError("a socket or transport has sendto and recvfrom, not %r" % (sock,))
         if getattr(sock, "is_secure", False) != self.is_secure:
             raise ValueError("coap and coaps do not mix: make two endpoints")
         if is_group:
@@ -2723,6 +2757,8 @@ class Endpoint(Engine):
         """Queue `message` for `remote`, "host[:port]" or an address; see Engine.send. process() sends it."""
         if self.is_closed:
             raise Closed("the endpoint was closed")
+        if not isinstance(message, Message):
+            raise TypeError("send takes a Message, not %r; for a URI there is request" % (message,))
         scheme = message.packet[_SCHEME]
         if scheme and (scheme == "coaps") != self.is_secure:
             raise ValueError("this endpoint speaks coaps" if self.is_secure else "coaps needs a DTLS transport")
@@ -2929,6 +2965,10 @@ class Endpoint(Engine):
 
         `next_event_reason` says why.
         """
+        record = self.received
+        if self._held or record and not record.is_acknowledged and not record.has_responded:
+            self.next_event_reason = "received"
+            return 0
         return self.next_ms(ticks_ms())
 
     def request(self, method, uri, payload=b"", timeout_ms=None, **options):
@@ -2957,10 +2997,12 @@ class Endpoint(Engine):
     def wait(self, record):
         """Serve until the exchange of `record`, a TransmissionRecord, has ended; what else comes is for process().
 
-        Raises RuntimeError in a handler.
+        Raises RuntimeError in a handler, ValueError if `record` is of another endpoint.
         """
         if self._is_in_handler:
             raise RuntimeError(_IN_HANDLER)
+        if record.endpoint is not self:
+            raise ValueError("the record is of another endpoint")
         while not record.is_done():
             self._left = _BURST
             self._turn(ticks_ms(), _FAR_MS)

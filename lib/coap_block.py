@@ -151,6 +151,14 @@ class Blocks:
     understood = _BLOCKS << _BLOCK2
 
     def __init__(self, engine, szx, transfers, per_host, body_len, sink_len, idle_ms, unverified_len, reuse_token):
+        coap._check("szx", szx, 0, 6)
+        coap._check("transfers", transfers, 1, 4096)
+        coap._check("per_host", per_host, 1, 4096)
+        coap._check("body_len", body_len, 0, 1 << 32)
+        coap._check("sink_len", sink_len, 0, 1 << 32)
+        coap._check("idle_ms", idle_ms, 1, 1 << 28)
+        if unverified_len is not None:
+            coap._check("unverified_len", unverified_len, 64, 65507)
         while szx and (16 << szx) + 64 > engine.datagram_len:
             szx -= 1
         self.engine = engine
@@ -175,8 +183,11 @@ class Blocks:
     def sink(self, resource):
         """A decorator for `open(request)`, which returns the sink of what is sent to `resource`, None or a code.
 
-        What raises in it or in the sink, or is no sink, is answered by 5.00.
+        What raises in it or in the sink, or is no sink, is answered by 5.00. Raises ValueError if `resource` is not
+        what endpoint.resource() returned.
         """
+        if resource not in self.engine.resources:
+            raise ValueError("give what endpoint.resource() returned, not %r" % (resource,))
 
         def set_handler(handler):
             self.handlers[resource] = handler
@@ -424,7 +435,7 @@ class Blocks:
         r = response.packet
         opt = response.opt
         limit_len = self.engine.datagram_len - self.engine.overhead_len - 1
-        if self.unverified_len and not self.is_verified(r[_REMOTE]):
+        if self.unverified_len is not None and not self.is_verified(r[_REMOTE]):
             limit_len = min(limit_len, self.unverified_len)
         room = limit_len - 5 - len(response.token) - r[_END]
         is_source = hasattr(payload, "readinto_at")
@@ -527,6 +538,8 @@ class Blocks:
         Arguments and errors are those of download. A server that lost the first blocks gets all of them again.
         """
         args = (method, uri, b"", timeout_ms)
+        if isinstance(source, str):
+            source = source.encode()
         return self._with(self.engine.request, args, options, None, source, 0, None, progress)
 
     def _with(self, send, args, options, sink, source, offset, etag, progress):
@@ -811,8 +824,11 @@ def attach(
                            node-coap; less safe, for a late answer may be taken for the next (RFC 9175 section 4.1)
 
     A body is known by its peer, method, options and Request-Tag. Allocates what came of it, not what Size1 announces;
-    where the heap has no room for that in one piece the answer is 5.00.
+    where the heap has no room for that in one piece the answer is 5.00. Raises TypeError for what is no int, ValueError
+    for one out of range, and if it is attached already.
     """
+    if endpoint.sends_blocks:
+        raise ValueError("coap_block is attached already")
     blocks = Blocks(endpoint, szx, transfers, per_host, body_len, sink_len, idle_ms, unverified_len, reuse_token)
     blocks.is_verified = getattr(endpoint, "is_verified", blocks.is_verified)  # of coap_echo
     endpoint.attach(blocks)

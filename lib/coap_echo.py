@@ -82,7 +82,12 @@ class Echo:
         self.tick(engine.now_ms)
 
     def demand_freshness(self, resource):
-        """Have what changes `resource` answered with 4.01 and Echo unless it brings a fresh one; returns it."""
+        """Have what changes `resource` answered with 4.01 and Echo unless it brings a fresh one; returns it.
+
+        Raises ValueError if it is not what endpoint.resource() returned.
+        """
+        if resource not in self.engine.resources:
+            raise ValueError("give what endpoint.resource() returned, not %r" % (resource,))
         self.resources.append(resource)
         return resource
 
@@ -214,13 +219,17 @@ def attach(endpoint, verified=8, verified_s=300, fresh_s=10):
     verified_s  300  how long, in seconds, 1 to 86400; at most until the key changes, once a day
     fresh_s     10   how old an Echo may be, in seconds, 1 to 3600: the client's way there and back
 
-    Raises ValueError for what is out of these ranges. An Echo is a time and 64 bits of SHA-256 over it, the peer and a
-    key of the day: nothing is kept for a peer before it has proved its address.
+    Raises TypeError or ValueError for what is out of these ranges, ValueError if it is attached already. An Echo is a
+    time and 64 bits of SHA-256 over it, the peer and a key of the day: nothing is kept for a peer before it has proved
+    its address.
     """
-    if not (1 <= verified <= 4096 and 1 <= verified_s <= 86400 and 1 <= fresh_s <= 3600):
-        raise ValueError("verified is 1 to 4096, verified_s 1 to 86400, fresh_s 1 to 3600")
+    coap._check("verified", verified, 1, 4096)
+    coap._check("verified_s", verified_s, 1, 86400)
+    coap._check("fresh_s", fresh_s, 1, 3600)
     echo = Echo(endpoint, verified, verified_s, fresh_s)
     for extension in endpoint._extensions:
+        if isinstance(extension, Echo):
+            raise ValueError("coap_echo is attached already")
         if hasattr(extension, "is_verified"):
             extension.is_verified = echo.is_verified
     endpoint.is_verified = echo.is_verified

@@ -115,6 +115,7 @@ class Observe:
         coap._check("observations", observations, 0, 4096)
         coap._check("interval_ms", interval_ms, 1, 600000)
         coap._check("confirm_ms", confirm_ms, 1, _DAY_MS)
+        coap._check("request_len", request_len, 0, 65507)
         self.engine = engine
         self.observations = []  # the Observations that have not ended
         self._limits = observers, per_host, observations, request_len
@@ -495,6 +496,8 @@ def attach(endpoint, observers=8, per_host=4, observations=4, interval_ms=3000, 
     Raises ValueError or TypeError. An observer takes 200 bytes on a 32 bit board, a request of 24 bytes and an
     address included.
     """
+    if hasattr(endpoint, "observing"):
+        raise ValueError("coap_observe is attached already, by attach() or by observe()")
     extension = Observe(endpoint, observers, per_host, observations, interval_ms, confirm_ms, request_len)
     endpoint.attach(extension)
     endpoint.notify = extension.notify

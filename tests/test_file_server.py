@@ -147,9 +147,10 @@ def test_file_when_its_upload_is_not_finished_then_is_the_old_one():
 
 def test_upload_when_the_device_was_reset_then_is_cleared_away():
     """build removes what is left."""
-    with Files() as files:
+    with Files():
         write(ROOT + "/.upload7", b"part")
-        file_server().build(fake.engine(), files.blocks, ROOT)
+        again = fake.engine()
+        file_server().build(again, coap_block.attach(again), ROOT)
         check.eq(os.listdir(ROOT), ["log.txt"])
 
 
