@@ -707,7 +707,9 @@ class Oscore:
     def _note(self, exchange, is_notification):
         """Forget an exchange that was answered; one that is observed takes the place of that with the same token."""
         if not is_notification:
-            if exchange in self._exchanges:
+            if self._is_promised(exchange.remote, exchange.token):
+                exchange.data = None  # the endpoint may have no room for the response: it must find this once more
+            elif exchange in self._exchanges:
                 self._exchanges.remove(exchange)
         elif not exchange.is_observed:
             for other in list(self._exchanges):
