@@ -157,7 +157,7 @@ class Aio:
         """Send `message` as Endpoint.send does and await the end of its exchange; returns the TransmissionRecord.
 
         So a request to a group is awaited, whose `responses` are several, or a ping. While the endpoint's queue is
-        full it waits for room. Raises what send raises but coap.Full, and coap.Closed.
+        full it waits for room. Raises what send raises but coap.Full itself, and coap.Closed.
         """
         record = None
         self._enter()
@@ -165,7 +165,9 @@ class Aio:
             while record is None:
                 try:
                     record = self.send(message, remote, timeout_ms)
-                except coap.Full:
+                except coap.Full as full:
+                    if type(full) is not coap.Full:  # there will never be room: coap_oscore.Exhausted
+                        raise
                     await self._change()
             while not record.is_done():
                 await self._change()

@@ -316,6 +316,27 @@ def test_get_when_it_is_cancelled_before_it_began_or_waiting_for_room_then_nothi
     check.eq(both(main), (coap.CONTENT, 0, [], None))
 
 
+def test_get_when_there_will_never_be_room_then_it_raises_instead_of_waiting():
+    """coap_oscore.Exhausted, a coap.Full: its numbers are used up, or its store cannot be written"""
+
+    class Exhausted(coap.Full):
+        pass
+
+    class Spent:
+        rank = 10
+        understood = 0
+
+        def wrap(self, record, message):
+            raise Exhausted
+
+    async def main(client, server):
+        client.endpoint.attach(Spent())
+        error = await failure(asyncio.wait_for(client.get(URI), 1))
+        return type(error) is Exhausted, client._users
+
+    check.eq(both(main), (True, 0))
+
+
 def test_wait_for_when_it_is_late_then_the_request_is_cancelled():
     """asyncio.wait_for around a request"""
 
