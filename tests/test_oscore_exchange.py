@@ -166,7 +166,7 @@ def test_promised_responses_when_they_are_many_then_no_more_is_kept_than_has_roo
     pair.server.resources[-1](answer_later)
     for n in range(30):
         record = pair.client.send(coap.Message(coap.GET, uri_path=("temp",)), SERVER)
-        pair.network.run(until=lambda: len(held) > n)
+        pair.network.run(until=lambda before=n: len(held) > before)
         pair.server.send(held[n])
         pair.network.run(until=record.is_done)
         eq(record.response.message.payload, b"late")
