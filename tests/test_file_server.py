@@ -210,6 +210,27 @@ def test_directory_when_it_is_not_there_then_value_error():
     check.raises(ValueError, module.build, engine, coap_block.attach(engine), "no such directory", contains="no such")
 
 
+def test_command_line_when_it_is_wrong_then_exit_code_1():
+    """A port above 65535 would be another one: sockets take it modulo 65536."""
+    for words in ([], ["."] * 3, [".", "x"], [".", "-1"], [".", "0"], [".", "70000"]):
+        check.eq(file_server().main(words), 1, words)
+
+
+def test_server_when_it_is_interrupted_then_exit_code_0():
+    """Ctrl-C is how it is stopped."""
+
+    def interrupt(endpoint):
+        endpoint.close()
+        raise KeyboardInterrupt
+
+    process = coap.Endpoint.process
+    coap.Endpoint.process = interrupt
+    try:
+        check.eq(file_server().main([".", "25699"]), 0)
+    finally:
+        coap.Endpoint.process = process
+
+
 def test_directory_when_it_is_inside_then_is_not_served():
     """Only files are."""
     with Files() as files:
