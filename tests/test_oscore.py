@@ -288,6 +288,7 @@ MISTAKES = (
     ("[", '{"a": ', 0, ""),
     ('[\n  {\n    "secret"', "[\n  {\n    secret", 3, "this is not JSON"),
     (GOOD, "{}", 1, "write a list of contexts"),
+    (GOOD, "[]", 1, "write a list of contexts"),
     (GOOD, "", 1, "this is not JSON"),
 )
 
