@@ -85,6 +85,8 @@ def air():
 
 
 def country(code):
+    if len(code) != 2:
+        raise ValueError
     print("country", code)
 
 
@@ -320,6 +322,12 @@ def test_the_country_is_told_to_a_pico(pico):
     (pico.folder / "wifi_secrets.py").write_text(SECRETS + 'COUNTRY = "DE"\n')
     with pico.booted() as process:
         assert "country DE" in pico.lines_until(process, "serving ")
+
+
+@pytest.mark.parametrize("country", ['"Germany"', "49"])
+def test_a_country_that_is_none_is_told_in_a_sentence(pico, country):
+    (pico.folder / "wifi_secrets.py").write_text(f"{SECRETS}COUNTRY = {country}\n")
+    assert pico.boot_prints() == ['COUNTRY in wifi_secrets.py is two letters, as in "DE", or ""']
 
 
 # ---- it does not come up ----
