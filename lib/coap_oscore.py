@@ -249,6 +249,7 @@ class Store:
     """
 
     latest = 1  # the record that was written last
+    number = None  # what it holds
 
     def numbers(self):
         """What the two records hold, None if that is torn or missing."""
@@ -265,15 +266,19 @@ class Store:
         if first is None and second is None:
             raise ValueError("no sequence number is stored; with new keys, and only then, call coap_oscore_keys.create")
         self.latest = 0 if second is None or first is not None and first > second else 1
-        return second if self.latest else first
+        self.number = second if self.latest else first
+        return self.number
 
     def save(self, number):
-        """Keep `number`; raises OSError if it cannot be read back."""
+        """Keep `number`; raises OSError if it cannot be read back, or another endpoint has saved one here."""
+        if self.number is not None and bytes(self.read(self.latest)) != _record(self.number):
+            raise OSError("another endpoint uses the same store")
         k = 1 - self.latest
         self.write(k, _record(number))
         if bytes(self.read(k)) != _record(number):
             raise OSError("the sequence number was not stored")
         self.latest = k
+        self.number = number
 
 
 def _record(number):
@@ -805,8 +810,9 @@ def _replace(r, other):
 def attach(engine, contexts, store, secure=False, observations=12, step=64):
     """Protect what `engine`, an Endpoint, sends and receives; returns the Oscore.
 
-    contexts      a list of Contexts, or the path of a file that coap_oscore_keys.load reads
-    store         a Store, or the path of a FileStore, that coap_oscore_keys.create has begun once
+    contexts      a list of Contexts, or the path of a file that coap_oscore_keys.load reads; of this endpoint alone:
+                  of two with the same keys each would encrypt with the other's numbers
+    store         a Store, or the path of a FileStore, that coap_oscore_keys.create has begun once; of this alone, too
     secure        whether all requests must be protected, those received, for discovery, too, and those sent: what goes
                   to an address that no context has is a ValueError. Otherwise those for resources that say secure=True
     observations  observations and promised responses (LATER) of protected requests at a time; 150 bytes each. One more
