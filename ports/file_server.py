@@ -110,7 +110,10 @@ class _Upload:
 
     def abort(self):
         """Nothing is left of it."""
-        self.file.close()
+        try:
+            self.file.close()
+        except OSError:  # no room for its last bytes
+            pass
         try:
             os.remove(self.hidden_path)
         except OSError:  # it was finished
@@ -119,11 +122,7 @@ class _Upload:
     def finish(self):
         """Put it in the place of the old file."""
         self.file.close()
-        try:
-            os.rename(self.hidden_path, self.path)
-        except OSError:  # FAT does not replace
-            os.remove(self.path)
-            os.rename(self.hidden_path, self.path)
+        getattr(os, "replace", os.rename)(self.hidden_path, self.path)  # MicroPython's rename replaces, on FAT, too
 
 
 class FileServer:

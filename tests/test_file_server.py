@@ -142,7 +142,7 @@ def test_file_when_its_upload_is_not_finished_then_is_the_old_one():
         check.eq(len(os.listdir(ROOT)), 2)
         check.eq(b".upload" in files.ask(coap.GET, "", uri_path=("files",)).payload, False)
         fake.due(files.engine, 30000)
-        check.eq((os.listdir(ROOT), files.get("log.txt")), (["log.txt"], BODY))
+        check.eq((os.listdir(ROOT), files.get("log.txt") == BODY), (["log.txt"], True))
 
 
 def test_upload_when_the_device_was_reset_then_is_cleared_away():
@@ -151,6 +151,57 @@ def test_upload_when_the_device_was_reset_then_is_cleared_away():
         write(ROOT + "/.upload7", b"part")
         file_server().build(fake.engine(), files.blocks, ROOT)
         check.eq(os.listdir(ROOT), ["log.txt"])
+
+
+class Breaking:
+    """`os` whose files cannot be renamed."""
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def rename(self, old, new):
+        raise OSError(5)
+
+    replace = rename
+
+
+def test_upload_when_it_cannot_take_its_place_then_the_old_file_stays():
+    """A rename that fails, as of a full or worn file system."""
+    with Files() as files:
+        module = file_server()
+        module.os = Breaking()
+        try:
+            check.eq(files.put("log.txt", bytes(2000)).code, coap.INTERNAL_SERVER_ERROR)
+        finally:
+            module.os = os
+        check.eq((os.listdir(ROOT), files.get("log.txt") == BODY), (["log.txt"], True))
+
+
+class Full:
+    """A file for whose last bytes there is no room."""
+
+    def __init__(self, path, mode):
+        self.file = open(path, mode)
+        self.seek = self.file.seek
+        self.write = self.file.write
+
+    def close(self):
+        self.file.close()
+        raise OSError(28)
+
+
+def test_upload_when_it_cannot_be_closed_then_nothing_is_left_of_it():
+    """Littlefs and CPython write the last bytes at close()."""
+    with Files() as files:
+        module = file_server()
+        module.open = lambda path, mode: Full(path, mode) if mode == "wb" else open(path, mode)
+        try:
+            check.eq(files.put("log.txt", bytes(2000)).code, coap.INTERNAL_SERVER_ERROR)
+            check.eq(files.ask(coap.PUT, "new.bin", bytes(1024), block1=MORE | 6).code, coap.CONTINUE)
+            fake.due(files.engine, 30000)
+        finally:
+            del module.open
+        check.eq((os.listdir(ROOT), files.get("log.txt") == BODY), (["log.txt"], True))
 
 
 def test_upload_when_too_long_then_4_13():
