@@ -677,7 +677,7 @@ class Oscore:
             response.opt.max_age = 0
             response.payload = refusal[1]
             self._refusal = 0
-        elif p[_SEEN] & _HAS_OBSERVE and r[_CODE] < _BAD_REQUEST:
+        elif p[_SEEN] & _HAS_OBSERVE and (r[_CODE] < _BAD_REQUEST or r[_PAYLOAD]):
             resource = self.engine._route(p)
             if resource and resource.is_secure:
                 self._log("response not protected", "its exchange is forgotten")
