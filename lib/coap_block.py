@@ -724,7 +724,7 @@ class Blocks:
         while True:
             opt = response.opt
             block = opt.block2
-            is_shorter = response.code == _BAD_REQUEST and transfer.offset and can_repeat and restarts
+            is_shorter = response.code == _BAD_REQUEST and transfer.offset and can_repeat
             if response.code >= _BAD_REQUEST:
                 if not is_shorter:  # else the body may have become so: it has no such block any more
                     break
