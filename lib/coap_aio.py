@@ -157,7 +157,7 @@ class Aio:
         """Send `message` as Endpoint.send does and await the end of its exchange; returns the TransmissionRecord.
 
         So a request to a group is awaited, whose `responses` are several, or a ping. While the endpoint's queue is
-        full it waits for room. Raises what send raises but coap.Full, and coap.Closed.
+        full it waits for room. Raises what send raises but coap.Full itself, and coap.Closed.
         """
         record = None
         self._enter()
@@ -165,7 +165,9 @@ class Aio:
             while record is None:
                 try:
                     record = self.send(message, remote, timeout_ms)
-                except coap.Full:
+                except coap.Full as full:
+                    if type(full) is not coap.Full:  # there will never be room: coap_oscore.Exhausted
+                        raise
                     await self._change()
             while not record.is_done():
                 await self._change()
@@ -262,15 +264,17 @@ class Aio:
         if not _is_pollable(sock):
             self._tasks.append(asyncio.create_task(self._ask()))
         elif _ON_CPYTHON:
-            asyncio.get_running_loop().add_reader(sock, self._turn)
-            self._polled.append(sock)
+            loop = asyncio.get_running_loop()
+            loop.add_reader(sock, self._turn)
+            self._polled.append((loop, sock))
         else:
             self._tasks.append(asyncio.create_task(self._read(sock)))
 
     async def _read(self, sock):
-        """Wait for `sock` and have what comes handled, without end."""
+        """Wait for `sock` and have what comes handled, until _forget."""
+        tasks = self._tasks
         is_own = sock is self.endpoint.socket
-        while True:
+        while tasks is self._tasks:
             await _readable(sock)
             self._turn()
             if is_own:  # an ESP32's is replaced sometimes
@@ -281,8 +285,9 @@ class Aio:
                     sock = self.endpoint.socket
 
     async def _ask(self):
-        """Ask a transport that nobody can wait for, without end."""
-        while True:
+        """Ask a transport that nobody can wait for, until _forget."""
+        tasks = self._tasks
+        while tasks is self._tasks:
             await asyncio.sleep(_ASK_S)
             self._turn()
 
@@ -321,15 +326,19 @@ class Aio:
         """Wait for the sockets no longer if nobody else does."""
         self._users -= 1
         if not self._users:
+            self._changed.set()  # an iteration that a handler has ended waits for it
             self._forget()
             if not isinstance(self.error, coap.Closed):
                 self.error = None
 
     def _forget(self):
         for task in self._tasks:
-            task.cancel()
-        for sock in self._polled:
-            asyncio.get_running_loop().remove_reader(sock)
+            try:
+                task.cancel()
+            except RuntimeError:  # MicroPython: a handler has ended it in its own turn, after which it ends
+                pass
+        for loop, sock in self._polled:
+            loop.remove_reader(sock)
         if self._timer is not None:
             self._timer.cancel()
         self._tasks = []
@@ -376,10 +385,10 @@ class Observing:
         self._is_waiting = True
         try:
             self.observation = coap_observe.observe(self.aio.endpoint, self.uri, self._take, **self.options)
+            self.aio.wake()
         except BaseException:
             self.cancel()
             raise
-        self.aio.wake()
 
     def _take(self, message):
         self.received.append(message)

@@ -654,7 +654,7 @@ class Blocks:
             if engine.log:
                 engine.log("block-wise transfer", error)
         transfer.send = None
-        if not response or owner.is_done():
+        if not response or owner.is_done() or transfer.state == _PARKED and response.code >= _BAD_REQUEST:
             if transfer.state != _PARKED:
                 engine.end(owner, fault)
             return _CONSUMED
@@ -734,10 +734,14 @@ class Blocks:
         can_repeat = not tag and (message.code == _GET or message.code == _FETCH)
         reply = None  # the response to the first block, without payload
         response = answer or (yield)
-        while response.code < _BAD_REQUEST:
+        while True:
             opt = response.opt
             block = opt.block2
-            if not reply:
+            is_shorter = response.code == _BAD_REQUEST and transfer.offset and can_repeat
+            if response.code >= _BAD_REQUEST:
+                if not is_shorter:  # else the body may have become so: it has no such block any more
+                    break
+            elif not reply:
                 if block is None and transfer.sink is None:
                     break
                 if block is None or answer:
@@ -746,7 +750,7 @@ class Blocks:
                     transfer.etag = opt.etag
             elif block is None:
                 raise coap.FormatError
-            if opt.etag != transfer.etag:  # the body has changed: its first block once more
+            if is_shorter or opt.etag != transfer.etag:  # the body has changed: its first block once more
                 if not restarts or not can_repeat:
                     raise coap.Error
                 restarts -= 1

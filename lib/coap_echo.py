@@ -163,10 +163,12 @@ class Echo:
 
     def _settle(self, request, response, peer):
         """Replace the response by a challenge, or leave nothing but its code, if it is too long for `peer`."""
+        if response.opt.observe is not None:  # a notification: who observes was verified when it registered
+            return
         r = response.packet
         length = 5 + len((request or response).token) + r[_END] + len(r[_PAYLOAD])
         if request is None:
-            if length <= _CON_LEN or response.opt.observe is not None:  # who observes was verified when it registered
+            if length <= _CON_LEN:
                 return
             response.mtype = _NON
             code = _GET if r[_CODE] == _CONTENT else _POST

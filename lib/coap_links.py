@@ -44,6 +44,7 @@ _LINKS = const(40)
 
 _URI_QUERY = const(15)
 _GROUP_MS = const(6000)  # hosts answer a group within DEFAULT_LEISURE, 5 s (RFC 7252 section 8.2)
+_HELD = const(8)  # as an Endpoint holds while request() blocks
 _SPACES = b" \t\r\n"
 # Attributes that a link has once: what follows the first is ignored (RFC 6690 section 2.2)
 _ONCE = ("rt", "if", "sz", "rel", "title", "title*", "media", "type")
@@ -253,7 +254,8 @@ def discover(endpoint, host, timeout_ms=None, most=16, **filters):
 
       endpoint    the coap.Endpoint to ask from; it goes on serving meanwhile
       host        "host[:port]" or "coap://host[:port]"; or a group: "224.0.1.187", "[ff02::fd]" on an IPv6 endpoint
-      timeout_ms  default: 93 s for a host; for a group 6 s, after which the links of all answers are returned
+      timeout_ms  default: 93 s for a host; for a group 6 s, after which the links of all answers are returned. With
+                  coap_block attached as long again at most for each host whose list is longer than a datagram
       most        answers taken from a group, after which it ends earlier; 16 at most unless the Endpoint was
                   made with more group_responses
       filters     see find; they are sent as the query, and applied to what comes
@@ -261,7 +263,8 @@ def discover(endpoint, host, timeout_ms=None, most=16, **filters):
     Each link has its host in `base` and `uri`. An answer of a group's host that cannot be read is left out.
     Of one host it raises coap.Timeout, Reset, Rejected, FormatError for what is no link format, and coap.Error for
     an answer that has no links; of both OSError if the name is not known, ValueError, coap.Full, and RuntimeError
-    in a handler. While a group answers, an endpoint without resources refuses requests with 5.03.
+    in a handler. While a group answers, an endpoint without resources refuses requests with 5.03; up to 8 responses to
+    others' requests are held for process().
     """
     request = _discovery(_base(host), filters)
     request.remote = endpoint.resolve(request.remote)
@@ -269,14 +272,21 @@ def discover(endpoint, host, timeout_ms=None, most=16, **filters):
         queries = request.opt.uri_query
         response = endpoint.get(_base(host) + "/.well-known/core", timeout_ms=timeout_ms, uri_query=queries)
         return _links_of(response, filters)
-    record = endpoint.send(request, None, _GROUP_MS if timeout_ms is None else timeout_ms)
+    timeout_ms = _GROUP_MS if timeout_ms is None else timeout_ms
+    record = endpoint.send(request, None, timeout_ms)
+    others = []
     try:
         while not record.is_done() and len(record.responses) < most:
             other = endpoint.process(endpoint.next_event_ms())
-            if other is not None and other.pertains_to is None:
+            if other is None or other.pertains_to is record:
+                continue
+            if other.pertains_to is None:
                 other.respond(_SERVICE_UNAVAILABLE)
+            elif len(others) < _HELD:
+                others.append(other)
     finally:
         record.cancel()
+        endpoint._held += others
     links = []
     for answer in record.responses:
         try:

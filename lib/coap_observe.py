@@ -433,10 +433,10 @@ class Observation:
 
     def _take(self, message):
         """A response to the registration came, or a notification; always CONSUMED."""
-        p = message.packet
         record = self.record
         engine = record.endpoint
-        is_last = p[_CODE] >> 5 != 2 or not p[_SEEN] & 1 << _OBSERVE
+        number = message.opt.observe
+        is_last = message.code >> 5 != 2 or number is None
         if self._is_cancelled:
             if is_last:
                 engine.end(record, None)
@@ -444,7 +444,6 @@ class Observation:
         if is_last:
             self.error = NotObserved
         else:
-            number = coap._uint_option(p, _OBSERVE)
             heard_ms = self.last_event_ms
             # the answer to a registration counts even after a reboot of the server, which numbers anew
             if heard_ms is not None and not is_newer(number, self.number, ticks_diff(engine.now_ms, heard_ms)):

@@ -249,6 +249,7 @@ class Store:
     """
 
     latest = 1  # the record that was written last
+    number = None  # what it holds
 
     def numbers(self):
         """What the two records hold, None if that is torn or missing."""
@@ -265,15 +266,19 @@ class Store:
         if first is None and second is None:
             raise ValueError("no sequence number is stored; with new keys, and only then, call coap_oscore_keys.create")
         self.latest = 0 if second is None or first is not None and first > second else 1
-        return second if self.latest else first
+        self.number = second if self.latest else first
+        return self.number
 
     def save(self, number):
-        """Keep `number`; raises OSError if it cannot be read back."""
+        """Keep `number`; raises OSError if it cannot be read back, or another endpoint has saved one here."""
+        if self.number is not None and bytes(self.read(self.latest)) != _record(self.number):
+            raise OSError("another endpoint uses the same store")
         k = 1 - self.latest
         self.write(k, _record(number))
         if bytes(self.read(k)) != _record(number):
             raise OSError("the sequence number was not stored")
         self.latest = k
+        self.number = number
 
 
 def _record(number):
@@ -672,7 +677,7 @@ class Oscore:
             response.opt.max_age = 0
             response.payload = refusal[1]
             self._refusal = 0
-        elif p[_SEEN] & _HAS_OBSERVE and r[_CODE] < _BAD_REQUEST:
+        elif p[_SEEN] & _HAS_OBSERVE and (r[_CODE] < _BAD_REQUEST or r[_PAYLOAD]):
             resource = self.engine._route(p)
             if resource and resource.is_secure:
                 self._log("response not protected", "its exchange is forgotten")
@@ -707,7 +712,9 @@ class Oscore:
     def _note(self, exchange, is_notification):
         """Forget an exchange that was answered; one that is observed takes the place of that with the same token."""
         if not is_notification:
-            if exchange in self._exchanges:
+            if self._is_promised(exchange.remote, exchange.token):
+                exchange.data = None  # the endpoint may have no room for the response: it must find this once more
+            elif exchange in self._exchanges:
                 self._exchanges.remove(exchange)
         elif not exchange.is_observed:
             for other in list(self._exchanges):
@@ -803,8 +810,9 @@ def _replace(r, other):
 def attach(engine, contexts, store, secure=False, observations=12, step=64):
     """Protect what `engine`, an Endpoint, sends and receives; returns the Oscore.
 
-    contexts      a list of Contexts, or the path of a file that coap_oscore_keys.load reads
-    store         a Store, or the path of a FileStore, that coap_oscore_keys.create has begun once
+    contexts      a list of Contexts, or the path of a file that coap_oscore_keys.load reads; of this endpoint alone:
+                  of two with the same keys each would encrypt with the other's numbers
+    store         a Store, or the path of a FileStore, that coap_oscore_keys.create has begun once; of this alone, too
     secure        whether all requests must be protected, those received, for discovery, too, and those sent: what goes
                   to an address that no context has is a ValueError. Otherwise those for resources that say secure=True
     observations  observations and promised responses (LATER) of protected requests at a time; 150 bytes each. One more

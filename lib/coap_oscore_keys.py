@@ -100,7 +100,7 @@ def load(path):
         line = getattr(error, "lineno", None) or text[: stream.tell()].count("\n") + 1
         raise ValueError("%s line %d: this is not JSON" % (path, line)) from None
     contexts = []
-    if not isinstance(entries, list):
+    if not isinstance(entries, list) or not entries:
         raise ValueError("%s line 1: write a list of contexts, [{...}, {...}]" % path)
     for n, entry in enumerate(entries):
         try:

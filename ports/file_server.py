@@ -110,7 +110,10 @@ class _Upload:
 
     def abort(self):
         """Nothing is left of it."""
-        self.file.close()
+        try:
+            self.file.close()
+        except OSError:  # no room for its last bytes
+            pass
         try:
             os.remove(self.hidden_path)
         except OSError:  # it was finished
@@ -119,11 +122,7 @@ class _Upload:
     def finish(self):
         """Put it in the place of the old file."""
         self.file.close()
-        try:
-            os.rename(self.hidden_path, self.path)
-        except OSError:  # FAT does not replace
-            os.remove(self.path)
-            os.rename(self.hidden_path, self.path)
+        getattr(os, "replace", os.rename)(self.hidden_path, self.path)  # MicroPython's rename replaces, on FAT, too
 
 
 class FileServer:
@@ -213,22 +212,27 @@ def build(endpoint, blocks, root, limit_len=1 << 20, read_only=False):
 
 
 def main(words):
-    """Serve what the command line names; returns the exit code when that cannot be."""
+    """Serve what the command line names until Ctrl-C; returns the exit code."""
     import coap_block
 
-    if not words or len(words) > 2 or len(words) == 2 and not words[1].isdigit():
-        print("usage: file_server.py DIRECTORY [PORT]")
+    port = words[1] if len(words) == 2 else "5683"
+    if len(words) not in (1, 2) or not port.isdigit() or not 0 < int(port) < 65536:
+        print("usage: file_server.py DIRECTORY [PORT], with a port from 1 to 65535")
         return 1
     try:
-        endpoint = coap.Endpoint(int(words[1]) if len(words) > 1 else 5683)
+        endpoint = coap.Endpoint(int(port))
         endpoint.log = print
         build(endpoint, coap_block.attach(endpoint), words[0])
     except (OSError, ValueError) as problem:
         print(problem)
         return 1
-    print("serving %s at coap://0.0.0.0:%s/files" % (words[0], words[1] if len(words) > 1 else 5683))
-    while True:
-        endpoint.process()
+    print("serving %s at coap://0.0.0.0:%s/files" % (words[0], port))
+    try:
+        while True:
+            endpoint.process()
+    except KeyboardInterrupt:
+        print("stopped")
+        return 0
 
 
 if __name__ == "__main__":

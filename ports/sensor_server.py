@@ -20,7 +20,8 @@ and with those who have a key of that file, and nothing else; see coaps_setup.py
 A board is an object with
 
     name             what it is, for people
-    temperature()    returns (value, unit, source): 22.5, "C", "the processor's own sensor"
+    temperature()    returns (value, unit, source): 22.5, "C", "the processor's own sensor"; raises OSError if there
+                     is no reading now
     is_led_on        whether the LED is lit
     set_led(is_on)   lights or darkens it
     connect()        brings the network up; raises ValueError if only a person can help, OSError if the network does
@@ -182,7 +183,11 @@ def run(board, port=None, host="0.0.0.0", oscore=None, coaps=None):
             wait_ms = board.poll()
             if coap_observe:
                 wait_ms = min(wait_ms, _LOOK_MS)
-                before, text = text, _text(board)
+                before = text
+                try:
+                    text = _text(board)
+                except OSError:  # not now: an ESP32 without sensor reads the WiFi's signal, and that is lost
+                    pass
                 if text != before:
                     endpoint.notify("sensors/temp")
             endpoint.process(wait_ms)

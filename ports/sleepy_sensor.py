@@ -67,6 +67,9 @@ def main(words):
         print(problem)
     except OSError as problem:
         print("%s cannot be reached: %s" % (words[0], problem))
+    except KeyboardInterrupt:
+        print("stopped")
+        return 0
     else:
         return 0
     return 1

@@ -316,6 +316,27 @@ def test_get_when_it_is_cancelled_before_it_began_or_waiting_for_room_then_nothi
     check.eq(both(main), (coap.CONTENT, 0, [], None))
 
 
+def test_get_when_there_will_never_be_room_then_it_raises_instead_of_waiting():
+    """coap_oscore.Exhausted, a coap.Full: its numbers are used up, or its store cannot be written"""
+
+    class Exhausted(coap.Full):
+        pass
+
+    class Spent:
+        rank = 10
+        understood = 0
+
+        def wrap(self, record, message):
+            raise Exhausted
+
+    async def main(client, server):
+        client.endpoint.attach(Spent())
+        error = await failure(asyncio.wait_for(client.get(URI), 1))
+        return type(error) is Exhausted, client._users
+
+    check.eq(both(main), (True, 0))
+
+
 def test_wait_for_when_it_is_late_then_the_request_is_cancelled():
     """asyncio.wait_for around a request"""
 
@@ -726,3 +747,83 @@ def test_observe_when_the_endpoint_is_closed_then_cancel_leaves():
         return client._users
 
     check.eq(observed(main), 0)
+
+
+def stopped(client, server, uri, stop_uri):
+    """What is left of an observation that a handler of `client` has cancelled, which `server` asks for."""
+
+    async def main():
+        observing = client.observe(uri)
+
+        def stop(request, response):
+            observing.cancel()
+
+        client.endpoint.resource("stop").put(stop)
+
+        async def watch():
+            async for _ in observing:
+                pass
+
+        serving = asyncio.create_task(server.serve())
+        watching = asyncio.create_task(watch())
+        await asyncio.sleep(0.1)
+        code = (await server.put(stop_uri, timeout_ms=500)).code
+        error = await failure(asyncio.wait_for(watching, 0.5))
+        users = client._users
+        again = await client.get(uri)  # it is one reader that waits for the socket
+        serving.cancel()
+        return code, error, users, again.code, client._tasks, client._polled
+
+    return asyncio.run(main())
+
+
+def observable(aio):
+    """Have `aio` serve an observable `t`."""
+    import coap_observe
+
+    coap_observe.attach(aio.endpoint)
+    aio.endpoint.resource("t", obs=True).get(lambda request, response: "hello")
+
+
+def test_observe_when_a_handler_cancels_it_then_the_iteration_ends():
+    """The server of the same endpoint ends what is its only user, in the turn of its own reader"""
+    client, server = pair()
+    observable(server)
+    check.eq(stopped(client, server, URI, "coap://192.0.2.9/stop"), (coap.CHANGED, None, 0, coap.CONTENT, [], []))
+    client, server = loopback(25696)
+    client.close()
+    client = coap_aio.Aio(coap.Endpoint(port=25697, host="127.0.0.1", tuning=QUICK))
+    observable(server)
+    uris = "coap://127.0.0.1:25696/t", "coap://127.0.0.1:25697/stop"
+    check.eq(stopped(client, server, *uris), (coap.CHANGED, None, 0, coap.CONTENT, [], []))
+    client.close()
+    server.close()
+
+
+def test_observe_when_a_hook_raises_as_it_begins_then_nothing_is_left():
+    """`log` or on_end of the application, in the first turn"""
+
+    async def main(client, server, texts):
+        client.endpoint.send(coap.Message(coap.GET, uri=URI, mtype=coap.NON, no_response=26))
+        client.endpoint.on_end = lambda record: {}["it has ended"]
+        error = await failure(client.observe(URI).__anext__())
+        client.endpoint.on_end = None
+        return type(error), client._users
+
+    check.eq(observed(main), (KeyError, 0))
+
+
+def test_close_when_the_loop_has_ended_with_an_iteration_open_then_the_socket_is_closed():
+    """A loop left by `break`, without cancel()"""
+    client, server = loopback(25698)
+    observable(server)
+
+    async def main():
+        serving = asyncio.create_task(server.serve())
+        await client.observe("coap://127.0.0.1:25698/t").__anext__()
+        serving.cancel()
+
+    asyncio.run(main())
+    client.close()
+    check.eq((client.endpoint.is_closed, client._polled), (True, []))
+    server.close()

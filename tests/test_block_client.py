@@ -226,6 +226,20 @@ def test_error_when_it_comes_for_a_later_block_then_is_the_response():
     check.eq((record.error, message.code, message.payload), (None, coap.NOT_FOUND, b"gone"))
 
 
+def test_body_when_it_has_become_shorter_than_the_blocks_that_came_then_all_is_fetched_again():
+    """RFC 7959 section 2.4: there is no such block any more; a 4.00 to the first block is the response."""
+
+    def refusal(request):
+        return coap.BAD_REQUEST, {}
+
+    script = Script(piece(0, True, etag=b"1"), piece(1, True, etag=b"1"), refusal, piece(0, False, etag=b"2"))
+    message = script.send().response.message
+    check.eq((message.code, message.payload, message.opt.etag), (coap.CONTENT, BODY[:16], b"2"))
+    check.eq([request.opt.block2 for request in script.asked[1:]], [16, 32, 0])
+    script = Script(piece(0, True, etag=b"1"), refusal, refusal)
+    check.eq((script.send().response.message.code, len(script.asked)), (coap.BAD_REQUEST, 3))
+
+
 def test_etag_when_it_changes_then_all_is_fetched_again():
     """RFC 7959 section 2.4: blocks of two representations are never joined."""
     other = bytes(reversed(BODY))

@@ -2,7 +2,9 @@
 
 import check
 import coap
+import coap_block
 import coap_echo
+import coap_observe
 import fake
 from fake import PEER, ask, due, packet, run
 
@@ -389,11 +391,19 @@ def test_promised_response_when_it_is_replaced_then_extensions_below_find_its_re
 
 
 def test_notification_when_it_goes_then_it_is_not_limited():
-    """RFC 9175 section 2.4: its observer was verified when it registered."""
-    served = Served()
-    notification = coap.Message(coap.CONTENT, payload=LARGE, observe=5, remote=PEER)
-    served.engine.extend(None, notification)
-    check.eq((notification.code, len(notification.payload)), (coap.CONTENT, 500))
+    """RFC 9175 section 2.4: its observer was verified when it registered, maybe long ago."""
+    for extend in (coap_observe.attach, lambda engine: coap_observe.attach(engine) and coap_block.attach(engine)):
+        served = Served()
+        extend(served.engine)
+        served.engine.resource("log", obs=True).get(served.give(LARGE))
+        echo = served.challenge("log", observe=0)
+        check.eq(served.code("log", observe=0, echo=echo), coap.CONTENT)
+        served.now_ms = 400000  # verified_s is 300
+        fake.due(served.engine, served.now_ms)
+        check.eq(served.echo.is_verified(PEER), False)
+        served.engine.notify("log")
+        sent = [coap.Message.decode(datagram) for datagram in due(served.engine, served.now_ms)]
+        check.eq([(message.code, message.opt.observe is not None) for message in sent], [(coap.CONTENT, True)])
 
 
 # ---- the client ----

@@ -142,7 +142,7 @@ def test_file_when_its_upload_is_not_finished_then_is_the_old_one():
         check.eq(len(os.listdir(ROOT)), 2)
         check.eq(b".upload" in files.ask(coap.GET, "", uri_path=("files",)).payload, False)
         fake.due(files.engine, 30000)
-        check.eq((os.listdir(ROOT), files.get("log.txt")), (["log.txt"], BODY))
+        check.eq((os.listdir(ROOT), files.get("log.txt") == BODY), (["log.txt"], True))
 
 
 def test_upload_when_the_device_was_reset_then_is_cleared_away():
@@ -152,6 +152,57 @@ def test_upload_when_the_device_was_reset_then_is_cleared_away():
         again = fake.engine()
         file_server().build(again, coap_block.attach(again), ROOT)
         check.eq(os.listdir(ROOT), ["log.txt"])
+
+
+class Breaking:
+    """`os` whose files cannot be renamed."""
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def rename(self, old, new):
+        raise OSError(5)
+
+    replace = rename
+
+
+def test_upload_when_it_cannot_take_its_place_then_the_old_file_stays():
+    """A rename that fails, as of a full or worn file system."""
+    with Files() as files:
+        module = file_server()
+        module.os = Breaking()
+        try:
+            check.eq(files.put("log.txt", bytes(2000)).code, coap.INTERNAL_SERVER_ERROR)
+        finally:
+            module.os = os
+        check.eq((os.listdir(ROOT), files.get("log.txt") == BODY), (["log.txt"], True))
+
+
+class Full:
+    """A file for whose last bytes there is no room."""
+
+    def __init__(self, path, mode):
+        self.file = open(path, mode)
+        self.seek = self.file.seek
+        self.write = self.file.write
+
+    def close(self):
+        self.file.close()
+        raise OSError(28)
+
+
+def test_upload_when_it_cannot_be_closed_then_nothing_is_left_of_it():
+    """Littlefs and CPython write the last bytes at close()."""
+    with Files() as files:
+        module = file_server()
+        module.open = lambda path, mode: Full(path, mode) if mode == "wb" else open(path, mode)
+        try:
+            check.eq(files.put("log.txt", bytes(2000)).code, coap.INTERNAL_SERVER_ERROR)
+            check.eq(files.ask(coap.PUT, "new.bin", bytes(1024), block1=MORE | 6).code, coap.CONTINUE)
+            fake.due(files.engine, 30000)
+        finally:
+            del module.open
+        check.eq((os.listdir(ROOT), files.get("log.txt") == BODY), (["log.txt"], True))
 
 
 def test_upload_when_too_long_then_4_13():
@@ -209,6 +260,27 @@ def test_directory_when_it_is_not_there_then_value_error():
     module = file_server()
     engine = fake.engine()
     check.raises(ValueError, module.build, engine, coap_block.attach(engine), "no such directory", contains="no such")
+
+
+def test_command_line_when_it_is_wrong_then_exit_code_1():
+    """A port above 65535 would be another one: sockets take it modulo 65536."""
+    for words in ([], ["."] * 3, [".", "x"], [".", "-1"], [".", "0"], [".", "70000"]):
+        check.eq(file_server().main(words), 1, words)
+
+
+def test_server_when_it_is_interrupted_then_exit_code_0():
+    """Ctrl-C is how it is stopped."""
+
+    def interrupt(endpoint):
+        endpoint.close()
+        raise KeyboardInterrupt
+
+    process = coap.Endpoint.process
+    coap.Endpoint.process = interrupt
+    try:
+        check.eq(file_server().main([".", "25699"]), 0)
+    finally:
+        coap.Endpoint.process = process
 
 
 def test_directory_when_it_is_inside_then_is_not_served():

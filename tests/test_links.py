@@ -2,6 +2,7 @@
 
 import check
 import coap
+import coap_block
 import coap_links
 import fake
 from coap_links import Link, Registration, discover, find, parse
@@ -340,6 +341,37 @@ def test_discover_when_nobody_of_a_group_answers_then_nothing_after_the_time():
         check.eq(discover(client, GROUP, 3000), [])
         assert 3000 <= clock.now_ms < 3100, clock.now_ms
         check.eq([fake.head(sent)[:2] for sent in hub.sent], [(coap.NON, coap.GET), (coap.ACK, 163)])
+
+
+def test_discover_when_another_response_comes_meanwhile_then_process_returns_it():
+    """RFC 7252 section 5.3: what the application had sent before is answered while a group is"""
+    with fake.Clock():
+        hub = Hub()
+        sensor_host(hub, "192.0.2.1", "temperature", group=GROUP)
+        client = hub.host("192.0.2.9", is_server=False)
+        record = client.send(coap.Message(coap.GET, uri="coap://192.0.2.1/t"))
+        check.eq(len(discover(client, GROUP)), 1)
+        check.eq(record.is_done(), True)
+        received = client.process(0)
+        check.eq((received.pertains_to is record, received.message.payload), (True, b"temperature"))
+        check.eq(client.process(0), None)
+
+
+def test_discover_when_a_host_of_a_group_answers_no_more_then_it_is_not_waited_for():
+    """RFC 7959 section 2.8: who sent a first block, from an address that may be forged, and no second"""
+
+    def first_block(request, response):
+        response.opt.block2 = 14
+        return "</a>" if request.mtype == coap.NON else coap.NO_RESPONSE
+
+    with fake.Clock() as clock:
+        hub = Hub()
+        for n in (1, 2):
+            raw_host(hub, "192.0.2.%d" % n, first_block, GROUP)
+        client = hub.host("192.0.2.9", is_server=False, datagram_len=1152)
+        coap_block.attach(client)
+        check.eq(discover(client, GROUP), [])
+        assert 18000 <= clock.now_ms < 19000, clock.now_ms
 
 
 # ---- registration ----

@@ -120,6 +120,42 @@ def test_large_when_it_becomes_small_then_it_comes_in_one():
     check.eq(large.observation.record.is_done(), False)
 
 
+def test_large_when_its_blocks_change_before_it_is_notified_then_the_new_ones_are_fetched():
+    """RFC 7959 section 2.4: a body of another ETag, or so short that there is no such block any more."""
+    for length in (BODY_LEN, 1500, 10):
+        large = Large()
+        large.server.resources[1].get(lambda request, response, large=large: bytes((large.state,)) * large.length)
+        large.observation.on_notification = lambda message, large=large: large.heard.append(bytes(message.payload))
+        large.length = BODY_LEN
+        large.run(5000)
+        large.change()
+        large.run(120)
+        large.state = 9
+        large.length = length
+        large.run(5000)
+        check.eq(large.heard[-1] == bytes((9,)) * length, True, length)
+        check.eq((large.observation.is_done(), large.observation.error), (False, None), length)
+        large.change()
+        large.run(5000)
+        check.eq(large.heard[-1] == bytes((10,)) * length, True, length)
+
+
+def test_large_when_a_block_is_refused_then_only_that_notification_is_lost():
+    """RFC 7641 section 3.2: what ends an observation is a notification."""
+    large = Large()
+    large.run(5000)
+    large.change()
+    large.run(120)
+    read = large.server.resources[1].handlers[coap.GET]
+    large.server.resources[1].get(lambda request, response: coap.SERVICE_UNAVAILABLE)
+    large.run(5000)
+    check.eq((large.heard, large.observation.is_done()), ([0], False))
+    large.server.resources[1].get(read)
+    large.change()
+    large.run(5000)
+    check.eq((large.heard, large.observation.is_done()), ([0, 2], False))
+
+
 def test_large_when_cancelled_during_the_fetch_then_nothing_remains():
     """No request outlives its observation for longer than its exchange."""
     large = Large()

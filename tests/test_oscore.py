@@ -288,6 +288,7 @@ MISTAKES = (
     ("[", '{"a": ', 0, ""),
     ('[\n  {\n    "secret"', "[\n  {\n    secret", 3, "this is not JSON"),
     (GOOD, "{}", 1, "write a list of contexts"),
+    (GOOD, "[]", 1, "write a list of contexts"),
     (GOOD, "", 1, "this is not JSON"),
 )
 
@@ -385,6 +386,21 @@ def test_sequence_when_restarted_then_behind_what_was_reserved():
     eq((sequence.is_new, memory.saves), (False, 3))
     eq(sequence.take(), 128 + 64)
     eq((memory.number, memory.saves), (256, 5))
+
+
+def test_store_when_two_endpoints_use_it_then_no_number_twice():
+    """Appendix B.1.1: the second that was started goes on, the first is told before it would use the second's."""
+    for ahead in (0, 1, 64, 65, 200):  # numbers that the first has used by then
+        records = [b"", b""]
+        coap_oscore_keys.create(Flash(records))
+        first = coap_oscore.Sequence(Flash(records))
+        used = [first.take() for _ in range(ahead)]
+        second = coap_oscore.Sequence(Flash(records))
+        used += [second.take() for _ in range(300)]
+        used += [first.take() for _ in range(0 if first.limit is None else first.limit - first.next)]
+        raises(coap_oscore.Exhausted, first.take, contains="another endpoint uses the same store")
+        eq(len(set(used)), len(used), ahead)
+        used.append(second.take())
 
 
 class Cache(Memory):

@@ -166,19 +166,26 @@ def test_request_without_an_answer_when_its_token_is_used_again_then_that_is_ans
 
 def test_observation_that_wants_no_answer_when_notified_then_not_in_the_clear():
     """RFC 8613 section 4.1.3.6: No-Response suppresses the answer, and must not suppress encryption."""
-    for is_forgotten in (False, True):
+    notified = (coap.CONTENT, [6, 9])
+    ended = (coap.CHANGED, [9])
+    missing = (coap.NOT_FOUND, b"secret")
+    for text, is_forgotten, expected in (
+        (b"secret", False, notified),
+        (b"secret", True, (coap.INTERNAL_SERVER_ERROR, [])),
+        (missing, False, ended),
+        (missing, True, (coap.INTERNAL_SERVER_ERROR, [])),
+    ):
         watched = Watched()
         pair = watched.pair
         eq(pair.receive(pair.protected(path=("door",), observe=0, no_response=2, token=b"quiet"), 1), None)
         if is_forgotten:  # whatever the reason
             pair.at_server._exchanges.clear()
             pair.ask()
-        watched.text = b"secret"
+        watched.text = text
         del pair.wire[:]
         pair.server.notify("door")
         pair.network.run(10000)
         sent = [(message.token, outer_of(message)) for message in pair.sent(SERVER) if message.token]
-        expected = (coap.INTERNAL_SERVER_ERROR, []) if is_forgotten else (coap.CONTENT, [6, 9])
         eq((b"quiet", expected) in sent, True, sent)
         eq([b"secret" in item[2] for item in pair.wire], [False] * len(pair.wire))
 

@@ -129,7 +129,48 @@ def test_late_response_when_promised_then_protected():
     pair.network.run(until=record.is_done)
     eq(record.response.message.payload, b"late")
     eq([b"late" in item[2] for item in pair.wire], [False] * len(pair.wire))
-    eq(pair.at_server._exchanges, [])
+    eq([pair.at_server._is_live(each) for each in pair.at_server._exchanges], [False])
+
+
+def test_late_response_when_the_queue_was_full_then_protected_all_the_same():
+    """RFC 8613 section 8.3: a response that found no room does not leave in the clear when it is sent once more."""
+    pair = Pair()
+    held = []
+
+    def answer_later(request, response):
+        held.append(response.copy(payload=b"secret"))
+        return coap.LATER
+
+    pair.server.resources[-1](answer_later)
+    record = pair.client.send(coap.Message(coap.GET, uri_path=("temp",)), SERVER)
+    pair.network.run(until=lambda: held)
+    others = [pair.server.send(coap.Message(coap.GET), "silent") for _ in range(8)]
+    raises(coap.Full, pair.server.send, held[0])
+    for other in others:
+        other.cancel()
+    pair.server.send(held[0])
+    pair.network.run(until=record.is_done)
+    eq(record.response.message.payload, b"secret")
+    eq([b"secret" in item[2] for item in pair.wire], [False] * len(pair.wire))
+
+
+def test_promised_responses_when_they_are_many_then_no_more_is_kept_than_has_room():
+    """Oscore._hold: what has been answered makes room."""
+    pair = Pair()
+    held = []
+
+    def answer_later(request, response):
+        held.append(response.copy(payload=b"late"))
+        return coap.LATER
+
+    pair.server.resources[-1](answer_later)
+    for n in range(30):
+        record = pair.client.send(coap.Message(coap.GET, uri_path=("temp",)), SERVER)
+        pair.network.run(until=lambda before=n: len(held) > before)
+        pair.server.send(held[n])
+        pair.network.run(until=record.is_done)
+        eq(record.response.message.payload, b"late")
+    assert len(pair.at_server._exchanges) <= pair.at_server.observations
 
 
 def test_token_of_a_promise_when_used_again_then_refused():

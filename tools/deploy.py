@@ -99,7 +99,11 @@ def keys_file(setting):
     Raises DeviceError for what is no such name.
     """
     name = None
-    for node in ast.parse((ROOT / "ports/sensor_server.py").read_text()).body:
+    try:
+        server = ast.parse((ROOT / "ports/sensor_server.py").read_bytes(), "sensor_server.py")
+    except (SyntaxError, ValueError) as error:  # where it was set
+        raise DeviceError(f"ports/sensor_server.py is no Python any more: {error}")
+    for node in server.body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == setting:
             name = getattr(node.value, "value", "")
     if name is not None and (not isinstance(name, str) or not name.endswith(".json") or "/" in name):

@@ -202,8 +202,14 @@ def main(words):
         return 1
     try:
         BoardTests(options.port).close()
-    except DeviceError as problem:
+    except (DeviceError, OSError) as problem:
         print(problem)
+        return 1
+    except TransportExecError as error:
+        print("the board raised " + error.error_output.strip().splitlines()[-1])
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the board has its old files")
         return 1
     host = ["--host", options.host] if options.host else []
     return int(pytest.main(["--board", options.port, *host, str(TESTS), *rest]) != 0)

@@ -56,12 +56,18 @@ def _credentials():
 
 
 def _set_country():
-    """Tell the radio the country of wifi_secrets.py, if that has one; without it, channels 12 and 13 are not used."""
+    """Tell the radio the country of wifi_secrets.py, if that has one; without it, channels 12 and 13 are not used.
+
+    Raises ValueError: what to do.
+    """
     import wifi_secrets
 
     country = getattr(wifi_secrets, "COUNTRY", "")
-    if country:
-        network.country(country)
+    try:
+        if country:
+            network.country(country)
+    except (TypeError, ValueError):  # without a word
+        raise ValueError('COUNTRY in wifi_secrets.py is two letters, as in "DE", or ""')
 
 
 def _find_led():

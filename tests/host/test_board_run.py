@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from mpremote.transport import TransportExecError
 
 import split_tests
 import test_board
@@ -141,6 +142,25 @@ def test_make_test_board_when_there_is_none_then_one_sentence():
     assert code != 0 and output.startswith("say which board: make test-board PORT=")
     code, output = run("make", "test-board", "PORT=/dev/ttyACM99")
     assert code != 0 and output.startswith("there is no port /dev/ttyACM99") and "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            TransportExecError("", "Traceback (most recent call last):\nMemoryError: \n"),
+            "the board raised MemoryError:",
+        ),
+        (KeyboardInterrupt(), "interrupted; the board has its old files"),
+    ],
+)
+def test_test_board_when_the_library_cannot_be_copied_then_one_sentence(error, sentence, monkeypatch, capsys):
+    def fail(port):
+        raise error
+
+    monkeypatch.setattr(test_board, "BoardTests", fail)
+    assert test_board.main(["/dev/ttyACM0"]) == 1
+    assert capsys.readouterr().out.strip() == sentence
 
 
 def test_make_console_when_there_is_no_port_then_said():

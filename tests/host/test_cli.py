@@ -550,7 +550,7 @@ BAD_CONTEXTS = (
     (json.dumps([OURS | {"server": "192.0.2.1"}]), "no context for 127.0.0.1:5683; its servers: 192.0.2.1:5683"),
     (json.dumps([OURS | {"server": "a:b:c"}]), "a host is name[:port]"),
     (json.dumps([OURS, OURS | {"sender_id": "02"}]), 'several contexts for 127.0.0.1:5683: give each the "server"'),
-    ("[]", "no context for 127.0.0.1:5683; its servers: none"),
+    ("[]", "line 1: write a list of contexts"),
 )
 
 

@@ -275,6 +275,12 @@ def test_deploy_when_oscore_names_no_file_of_keys_then_said(secured, value, caps
     assert sentence.startswith("OSCORE in ports/sensor_server.py is None or the name of a file of keys")
 
 
+def test_deploy_when_the_server_is_no_python_any_more_then_said(secured, capsys):
+    set_in_server(deploy.ROOT, "OSCORE", '"oscore.json')
+    sentence = refused(capsys, "/dev/null", "--platform", "unix")
+    assert re.match(r"ports/sensor_server\.py is no Python any more: .*line \d+\)$", sentence)
+
+
 def test_deploy_when_oscore_is_off_then_new_keys_are_refused_and_a_file_of_keys_stays_here(secured, capsys):
     set_in_server(deploy.ROOT, "OSCORE", "None")
     assert refused(capsys, "/dev/null", "--platform", "unix", "--new-keys").startswith("NEW_KEYS is for OSCORE: set")

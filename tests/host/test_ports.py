@@ -85,6 +85,8 @@ def air():
 
 
 def country(code):
+    if len(code) != 2:
+        raise ValueError
     print("country", code)
 
 
@@ -123,6 +125,8 @@ class WLAN:
 
     def status(self, what=None):
         if what:
+            if not self.joined:
+                raise OSError("Wifi Not Connected")
             return -61
         self.looks += 1
         if air()[0] == "silent" or self.looks < 3:
@@ -320,6 +324,12 @@ def test_the_country_is_told_to_a_pico(pico):
         assert "country DE" in pico.lines_until(process, "serving ")
 
 
+@pytest.mark.parametrize("country", ['"Germany"', "49"])
+def test_a_country_that_is_none_is_told_in_a_sentence(pico, country):
+    (pico.folder / "wifi_secrets.py").write_text(f"{SECRETS}COUNTRY = {country}\n")
+    assert pico.boot_prints() == ['COUNTRY in wifi_secrets.py is two letters, as in "DE", or ""']
+
+
 # ---- it does not come up ----
 
 
@@ -441,6 +451,18 @@ def test_a_lost_network_is_joined_again_while_requests_are_served(node):
         "connect home correct horse",
         "the network is back, the address is 192.0.2.99",
     ]
+
+
+def test_a_lost_network_ends_no_server_that_measures_its_signal(esp32):
+    (esp32.stubs / "esp32.py").write_text("")  # a chip without sensor
+    shutil.copy(ROOT / "lib/coap_observe.py", esp32.folder)  # so that the temperature is looked at
+    with esp32.booted() as process:
+        esp32.lines_until(process, "serving ")
+        esp32.set_air("absent", "0.0.0.0")
+        esp32.lines_until(process, "the network is lost")
+        esp32.set_air("good", "192.0.2.99")
+        said = esp32.lines_until(process, "is back")
+    assert "Traceback (most recent call last):" not in said
 
 
 POLLS = """
@@ -909,6 +931,7 @@ CHIP = "'C', \"the processor's own sensor\""
 )
 def test_an_esp32_reads_the_sensor_that_it_has(esp32, stub, reading):
     (esp32.stubs / "esp32.py").write_text(stub)
+    esp32.set_air("joined")
     assert esp32.prints(TEMPERATURE)[-1] == reading
 
 

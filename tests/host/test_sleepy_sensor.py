@@ -2,6 +2,7 @@
 
 import re
 import resource
+import signal
 import socket
 import subprocess
 import time
@@ -136,6 +137,15 @@ def test_a_command_line_that_is_wrong_is_told_in_a_sentence(runtime, words, sent
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIME_LIMIT_S)
     assert (done.returncode, done.stderr) == (1, "")
     assert len(done.stdout.splitlines()) == 1 and sentence in done.stdout
+
+
+def test_ctrl_c_ends_it_in_a_word(runtime, server):
+    with sensor(runtime, server.getsockname()[1]) as process:
+        received(server)
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=TIME_LIMIT_S)
+    assert (process.returncode, output, errors) == (0, "stopped\n", "")
 
 
 def test_our_server_takes_the_readings_and_is_silent(runtime):

@@ -100,7 +100,7 @@ def context_for(path, authority, resolve):
         return found[0]
     if found:
         raise Failure(WRONG_USE, f'{path} has several contexts for {authority}: give each the "server" that it is for')
-    servers = ", ".join(sorted({context.server for context in contexts})) or "none"
+    servers = ", ".join(sorted({context.server for context in contexts}))
     raise Failure(WRONG_USE, f"{path} has no context for {authority}; its servers: {servers}")
 
 
