@@ -2353,6 +2353,7 @@ class Engine:
             return self.enqueue(message, peer, mtype, token or (self.random(8) if code else b""), timeout_ms)
         for entry in self._pending:
             if entry[1] == token and entry[0] == peer:
+                self._check_room()
                 self.extend(None, message)  # which may make it a NON
                 mtype = mtype if message.mtype is None else message.mtype
                 record = self.enqueue(message, peer, mtype, token, timeout_ms)
@@ -2362,10 +2363,13 @@ class Engine:
                 return record
         raise ValueError("no request of this remote and token awaits it")
 
-    def enqueue(self, message, peer, mtype, token, timeout_ms):
-        """Queue `message` with type and token as given; returns its TransmissionRecord. Raises as send."""
+    def _check_room(self):
         if len(self._queue) >= self._limits[1]:
             raise Full("%d messages are queued; see Endpoint(queued=)" % len(self._queue))
+
+    def enqueue(self, message, peer, mtype, token, timeout_ms):
+        """Queue `message` with type and token as given; returns its TransmissionRecord. Raises as send."""
+        self._check_room()
         record = TransmissionRecord(self, message, peer, mtype, token, timeout_ms)
         if self.hooks and 0 < message.code < 32:
             for hook in self.hooks["outgoing"]:

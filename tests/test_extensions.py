@@ -587,6 +587,27 @@ def test_extend_when_called_then_the_response_goes_through_all_hooks():
     check.eq(seen, [("response", 40), ("response", 10)])
 
 
+def test_response_when_the_queue_is_full_then_no_hook_sees_it():
+    """RFC 8613 section 7.2.1: a number that OSCORE spends on what never goes is lost."""
+    engine, seen, _ = spies((10,))
+    promised = []
+
+    def late(request, response):
+        promised.append(response.copy(payload="late"))
+        return coap.LATER
+
+    engine.resource("late").get(late)
+    engine.receive(packet(coap.GET, 1, uri_path=("late",)), PEER, 0)
+    while len(engine._queue) < 8:
+        engine.send(coap.Message(coap.GET), ("192.0.2.7", 5683))
+    del seen[:]
+    check.raises(coap.Full, engine.send, promised[0])
+    check.eq(calls(seen, "response"), [])
+    due(engine, 0)
+    engine.send(promised[0])
+    check.eq(calls(seen, "response"), [10])
+
+
 # ---- time ----
 
 
