@@ -683,7 +683,7 @@ class Message:
       code    a method (GET) or response code (CONTENT), 0 to 255; 0 is the empty message
       mtype   CON, NON, ACK, RST; None lets the endpoint choose
       mid     message ID, 0 to 65535; None lets the endpoint choose
-      token   0 to 8 bytes; the endpoint draws one for a request without
+      token   0 to 8 bytes, which no other open request to that peer has; the endpoint draws one for a request without
       payload bytes, or str, which is encoded as UTF-8
       uri     see set_request_uri
       remote  where it goes or came from: "host[:port]", or an address of the socket; goes before that in `uri`
@@ -812,7 +812,7 @@ class Message:
     def add_option(self, number, value):
         """Add one value of option `number` (1 to 65535) behind those there; returns self.
 
-        `value` is what the option's format takes: int, str, True, or bytes for any; anything for an unknown option.
+        `value` is what the option's format takes: int, str, True, or bytes for any; int or str for an unknown one, too.
         In ascending order of numbers it is appended, else what follows is shifted.
         """
         _add(self.packet, number, _encode_value(number, value))
@@ -850,7 +850,10 @@ class Message:
         return message
 
     def index(self, data):
-        """Make this message a view of the datagram `data` (bytes) without allocating; raises FormatError."""
+        """Make this message a view of the datagram `data` (bytes) without allocating.
+
+        Raises FormatError; until the next index it is not to be used then.
+        """
         at = _index(self.packet, data)
         if at >= 0:
             raise FormatError("not CoAP: wrong at byte %d" % at)
@@ -874,8 +877,8 @@ class Message:
     def write(self, buffer, mtype=None, mid=None, token=None):
         """Write the message into the bytearray `buffer`, whose length becomes the message's.
 
-        `token`, if given, `mtype` and `mid` go there in the place of its own.
-        Allocates nothing if the buffer has the capacity. Raises ValueError if code, mtype or mid is missing.
+        `token`, if given, `mtype` and `mid` go there in the place of its own. Allocates nothing if the buffer has the
+        capacity and the message was built, not received. Raises ValueError if code, mtype or mid is missing.
         """
         p = self.packet
         if token is None:
@@ -1230,8 +1233,8 @@ class TransmissionRecord:
     transmissions_left   how often it will be sent at most, from when it is queued
     tuning               the Tuning of the message, None: that of the endpoint
     response_type        how it was answered first: ACK, RST, CON or NON; None: not yet, or never
-    response             ReceptionRecord of the response or Reset that came first
-    responses            a tuple of all of them: several if `remote` is a group
+    response             ReceptionRecord of the response or Reset that came first, of an observation the latest
+    responses            a tuple of all of them: several if `remote` is a group; of an observation empty
     is_unacknowledged    a CON given up without ACK
     error                None, or the exception class it ended with: Timeout, Reset, Rejected, Closed, or one that
                          an extension names
@@ -1296,7 +1299,8 @@ class ReceptionRecord:
     def ack(self, message=None):
         """Acknowledge the CON, with nothing or with the response `message`; sent by the next process.
 
-        After an empty one respond() goes as a message of its own. Raises ValueError if it is no CON or answered.
+        After an empty one respond() goes as a message of its own. Raises ValueError if it was answered or acknowledged,
+        or is no CON and `message` is None.
         """
         if message is not None:
             self.respond(message)
@@ -1307,8 +1311,11 @@ class ReceptionRecord:
             self.endpoint.answer(self, bytes(self.endpoint.empty(ACK, self.mid)))
 
     def reset(self):
-        """Answer with a Reset: the message makes no sense here; sent by the next process. Raises ValueError twice."""
-        if self.has_responded:
+        """Answer with a Reset: the message makes no sense here; sent by the next process.
+
+        Raises ValueError if it was answered or acknowledged.
+        """
+        if self.has_responded or self.is_acknowledged:
             raise ValueError("the message was answered")
         self.has_responded = True
         self.endpoint.answer(self, bytes(self.endpoint.empty(RST, self.mid)))
@@ -1387,6 +1394,7 @@ class Resource:
       (code, payload)      both; of an error the payload is a short text for people
       NO_RESPONSE, LATER   none, or one that follows: see the constants
 
+    Options of the response are at its `opt`. What a handler raises goes to the endpoint's log, and 5.00 to the client.
     `etag` sets what knows the state: it makes 2.03 of a GET whose ETag is still right, and 4.12 of a request whose
     If-Match or If-None-Match does not hold. Without it these two are refused with 4.02.
     """
@@ -2631,10 +2639,10 @@ class Endpoint(Engine):
       port    UDP port to serve, usually 5683; None for a client: any
       host    address to bind, a number: "0.0.0.0" for all (an empty one receives nothing on a Pico W)
       family  socket.AF_INET or AF_INET6; default: as `host`
-      sock    a bound socket or a transport to use instead: sendto(data, peer), and recvfrom(n), which returns
-              (bytes, peer) or None and never blocks; peers are compared, with None, too, and of those that are equal
-              any may come back. If it has attach(endpoint), that is called; if its is_secure is true, all is coaps,
-              as with coap_dtls
+      sock    a bound socket or a transport to use instead, whatever port and host are: sendto(data, peer), and
+              recvfrom(n), which returns (bytes, peer) or None and never blocks; peers are compared, with None, too,
+              and of those that are equal any may come back. If it has attach(endpoint), that is called; if its
+              is_secure is true, all is coaps, as with coap_dtls
 
     The tables have a fixed size; each is an argument. With these sizes an endpoint takes 6 KB on a 32 bit board;
     a slot's price is in bytes there (make size), that of an address some 60 more where one is held:
@@ -2652,7 +2660,7 @@ class Endpoint(Engine):
 
     `log`, if set, is called as log(text, value) when a handler raised or a datagram could not be sent; `on_end`, if
     set, with each TransmissionRecord that has ended: answered, given up or cancelled. It may send, as a handler may.
-    Raises OSError if the port is taken.
+    What these two raise comes out of process(). Raises OSError if the port is taken.
     """
 
     def __init__(self, port=None, host="0.0.0.0", family=None, sock=None, random=None, **tables):
@@ -2983,8 +2991,8 @@ class Endpoint(Engine):
 
         method, uri, payload and options (fields, too: mtype=NON) as in Message; timeout_ms from its first
         transmission, default MAX_TRANSMIT_WAIT (93 s).
-        Raises Timeout, Reset, Rejected or Closed, OSError if the name is not known, ValueError, RuntimeError in a
-        handler.
+        Raises Timeout, Reset, Rejected, Closed, Full, or what an extension names; OSError if the name is not known;
+        TypeError and ValueError as Message and send; RuntimeError in a handler.
         """
         if self._is_in_handler:
             raise RuntimeError(_IN_HANDLER)

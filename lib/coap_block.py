@@ -523,7 +523,7 @@ class Blocks:
 
         offset      where to go on after a failure, in bytes: `offset` of the coap.Error that was raised
         etag        `etag` of that error: if the server's is another by now, all is fetched again from offset 0
-        progress    called as progress(bytes so far, length of the body or None) after each block
+        progress    called as progress(bytes so far, length of the body or None) after each block; its errors are logged
         timeout_ms  for each block, see Engine.request, which the rest is for, too
         Raises as Endpoint.request; coap.Full, if the response must be assembled and is too large; FormatError if the
         server's blocks do not fit together; coap.Error if the body changes all the time. Errors have `offset` and

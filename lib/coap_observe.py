@@ -11,7 +11,7 @@
     def read(request, response):
         return "22.5 C"
 
-    endpoint.notify("sensors/temp")  # whenever it has changed, from anywhere, handlers too
+    endpoint.notify("sensors/temp")  # whenever it has changed, from handlers, too
 
 and a client, in a program that calls endpoint.process():
 
@@ -133,7 +133,7 @@ class Observe:
         """Tell the observers of `path` ("sensors/temp") that it has changed; the next process() sends what it is then.
 
         confirmable: by CON, sent again until it is acknowledged. Otherwise by NON, at most one in `interval_ms` to
-        each observer: states between are skipped. Allowed everywhere. Allocates about 600 bytes for a moment.
+        each observer: states between are skipped. Allowed in handlers. Allocates about 600 bytes for a moment.
         Raises ValueError if there is no resource with obs=True at `path`.
         """
         message = coap.Message(_GET, mtype=_CON, mid=0, uri_path=path.split("/") if path else ())

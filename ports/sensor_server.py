@@ -176,6 +176,7 @@ def run(board, port=None, host="0.0.0.0", oscore=None, coaps=None):
             _protect(endpoint, oscore)
         build(board, endpoint)
         shown = board.address() if host == "0.0.0.0" else host
+        shown = "[%s]" % shown if ":" in shown else shown
         about = ("coaps" if coaps else "coap", shown, port, board.name, _interpreter())
         print("serving %s://%s:%d/ on %s, %s" % about + (", by OSCORE only" if oscore else ""))
         text = None

@@ -484,9 +484,11 @@ def test_reset_when_called_then_rst_with_the_id():
 
 def test_reset_when_it_was_answered_then_value_error():
     """CoAPy ReceptionRecord.reset(), .has_responded: the second answer raises, as it does for ack and respond."""
-    _, record = reception(packet(GET, 9))
-    record.respond()
-    check.raises(ValueError, record.reset)
+    for answer in "respond", "ack", "reset":
+        engine, record = reception(packet(GET, 9))
+        getattr(record, answer)()
+        check.raises(ValueError, record.reset)
+        check.eq(len(due(engine, 1)), 1, answer)
 
 
 # ---- URIs of what was sent ----

@@ -76,12 +76,13 @@ class File:
 
 
 def library_modules(chosen):
-    """Returns the names of coap and the modules `chosen`; raises DeviceError when lib/ has no such module."""
+    """Returns the names of coap, the modules `chosen` and what they need; raises DeviceError for what lib/ has not."""
     known = sorted(path.stem for path in (ROOT / "lib").glob("*.py"))
     for name in chosen:
         if name not in known:
             raise DeviceError(f"lib/ has no module {name}; WITH may be any of: {' '.join(known)}")
-    return ["coap"] + sorted(set(chosen) - {"coap"})
+    needed = {"coap_oscore_keys"} if "coap_oscore" in chosen else set()  # by which it reads a file of keys
+    return ["coap"] + sorted(set(chosen) - {"coap"} | needed)
 
 
 def application_sources(platform):
@@ -362,8 +363,8 @@ def main(words):
     options = arguments(words)
     try:
         if not options.port or not options.platform:
-            usage = "make deploy PORT=... P=" + "|".join(PLATFORMS)
-            raise DeviceError(f"say which board: {usage}; {describe_ports()}")
+            usage = f"make deploy PORT={options.port or '...'} P=" + "|".join(PLATFORMS)
+            raise DeviceError(f"say which board: {usage}" + ("" if options.port else f"; {describe_ports()}"))
         deploy(options.port, options.platform, options.chosen.split(), options.wait_s, options.new_keys)
     except BoardFull as full:
         print(f"{full}; the board is as it was")

@@ -388,6 +388,14 @@ def test_make_deploy_when_no_port_is_given_then_what_is_connected_and_what_to_do
     assert "connected" in done.stdout and "Traceback" not in done.stdout + done.stderr
 
 
+def test_deploy_when_the_board_is_not_named_then_said(capsys):
+    assert refused(capsys, "/dev/ttyACM99") == "say which board: make deploy PORT=/dev/ttyACM99 P=esp32|rp2|unix"
+
+
+def test_modules_when_oscore_is_chosen_then_what_reads_its_keys_comes_along():
+    assert deploy.library_modules(["coap_oscore"]) == ["coap", "coap_oscore", "coap_oscore_keys"]
+
+
 def test_port_when_there_is_none_then_said(capsys):
     assert "there is no port /dev/ttyACM99" in refused(capsys, "/dev/ttyACM99", "--platform", "unix")
 
