@@ -628,12 +628,9 @@ def _view(packet):
     return message
 
 
-def _option_number(name, error=AttributeError):
-    """What _NAMES has of that name; raises `error` if there is no such option."""
-    number = _NAMES.get(name)
-    if number is None:
-        raise error("no field or option is named " + name)
-    return number
+def _no_option(name, error=AttributeError):
+    """Raise `error` for a name that _NAMES does not have."""
+    raise error("no field or option is named " + name)
 
 
 def _set_option(p, name, number, value):
@@ -660,7 +657,7 @@ class Options:
     """
 
     def __getattr__(self, name):
-        number = _option_number(name)
+        number = _NAMES.get(name) or _no_option(name)
         if number < 0:
             return _values(self.packet, -number)
         values = _values(self.packet, number)
@@ -669,7 +666,7 @@ class Options:
         return False if number == _IF_NONE_MATCH else None
 
     def __setattr__(self, name, value=None):
-        _set_option(self.packet, name, _option_number(name), value)
+        _set_option(self.packet, name, _NAMES.get(name) or _no_option(name), value)
 
     __delattr__ = __setattr__
 
@@ -736,7 +733,7 @@ class Message:
                 p[_REMOTE] = remote
         if options:
             for name in options:
-                _set_option(p, name, _NAMES.get(name) or _option_number(name, TypeError), options[name])
+                _set_option(p, name, _NAMES.get(name) or _no_option(name, TypeError), options[name])
 
     code = _field(_CODE)
     mtype = _field(_MTYPE)
@@ -923,7 +920,7 @@ class Message:
             if name in ("code", "mtype", "mid", "token", "payload", "remote", "transport_tuning"):
                 setattr(copy, name, changes[name])
             else:
-                _set_option(p, name, _option_number(name, TypeError), changes[name])
+                _set_option(p, name, _NAMES.get(name) or _no_option(name, TypeError), changes[name])
         return copy
 
     def set_request_uri(self, uri, set_uri_host=True):
