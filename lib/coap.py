@@ -2614,8 +2614,27 @@ def _read(sock, datagram_len):
 
 if _ON_CPYTHON:
 
-    class _Poll(list):
-        """What select.poll() returns on MicroPython, by select.select(), which every system has."""
+    class _Poll(dict):
+        """What select.poll() is on MicroPython, where it returns the sockets; here it returns their numbers."""
+
+        def __init__(self):
+            self.poll = select.poll()
+
+        def register(self, sock, events):
+            self.poll.register(sock, events)  # TypeError: it cannot be polled
+            self[sock.fileno()] = sock
+
+        def unregister(self, sock):
+            for number in list(self):  # one that was closed does not know its number any more
+                if self[number] is sock:
+                    self.poll.unregister(number)
+                    del self[number]
+
+        def ipoll(self, wait_ms):
+            return [(self[number],) for number, _ in self.poll.poll(wait_ms)]
+
+    class _Select(list):
+        """The same for a system without poll, as Windows."""
 
         def register(self, sock, _):
             sock.fileno()  # AttributeError: it cannot be polled
@@ -2626,6 +2645,9 @@ if _ON_CPYTHON:
 
         def ipoll(self, wait_ms):
             return [(sock,) for sock in select.select(self, (), (), wait_ms / 1000)[0]]
+
+    if not hasattr(select, "poll"):
+        _Poll = _Select
 
 
 class Endpoint(Engine):
