@@ -874,8 +874,8 @@ class Message:
     def write(self, buffer, mtype=None, mid=None, token=None):
         """Write the message into the bytearray `buffer`, whose length becomes the message's.
 
-        `token`, if given, `mtype` and `mid` go there in the place of its own. Allocates nothing if the buffer has the
-        capacity and the message was built, not received. Raises ValueError if code, mtype or mid is missing.
+        With a `token`, this, `mtype` and `mid` go there in the place of its own. Allocates nothing if the buffer has
+        the capacity and the message was built, not received. Raises ValueError if code, mtype or mid is missing.
         """
         p = self.packet
         if token is None:
@@ -1375,7 +1375,9 @@ def _host(peer):
 
 def _several(value):
     """`value` as a tuple: a tuple or list as it is, one value alone; None is None."""
-    return tuple(value) if isinstance(value, (tuple, list)) else value if value is None else (value,)
+    if value is None or isinstance(value, tuple):
+        return value
+    return tuple(value) if isinstance(value, list) else (value,)
 
 
 class Resource:
@@ -1843,7 +1845,7 @@ class Engine:
         self._slot = -1  # of the request in hand in the table of duplicates
         self._routes = {}  # routing key -> the latest Resource with it; None: those whose last segment varies
         self._limits = limits = transmissions, queued, pending, group_responses
-        for at in range(4):
+        for at in range(4):  # the first two hold one at least
             _check(("transmissions", "queued", "pending", "group_responses")[at], limits[at], at < 2, 4096)
         self._open = []  # TransmissionRecords sent and not ended
         self._queue = []  # ... not sent yet
@@ -2342,7 +2344,7 @@ class Engine:
         token = message.token
         is_group = is_multicast(peer)
         if peer is None:
-            raise ValueError("the message has no remote; if its URI is none of coap that is the proxy")
+            raise ValueError("the message has no remote: name the proxy, if its URI is not coap's")
         if mtype is None:
             mtype = NON if is_group else CON
         if is_group and mtype == CON:
