@@ -249,7 +249,6 @@ class Store:
     """
 
     latest = 1  # the record that was written last
-    number = None  # what it holds
 
     def numbers(self):
         """What the two records hold, None if that is torn or missing."""
@@ -266,19 +265,15 @@ class Store:
         if first is None and second is None:
             raise ValueError("no sequence number is stored; with new keys, and only then, call coap_oscore_keys.create")
         self.latest = 0 if second is None or first is not None and first > second else 1
-        self.number = second if self.latest else first
-        return self.number
+        return second if self.latest else first
 
     def save(self, number):
-        """Keep `number`; raises OSError if it cannot be read back, or another endpoint has saved one here."""
-        if self.number is not None and bytes(self.read(self.latest)) != _record(self.number):
-            raise OSError("another endpoint uses the same store")
+        """Keep `number`; raises OSError if it cannot be read back."""
         k = 1 - self.latest
         self.write(k, _record(number))
         if bytes(self.read(k)) != _record(number):
             raise OSError("the sequence number was not stored")
         self.latest = k
-        self.number = number
 
 
 def _record(number):
@@ -322,7 +317,7 @@ class Sequence:
     def __init__(self, store, step=64):
         self.store = store
         self.step = step
-        stored = store.load()
+        self.stored = stored = store.load()
         self.is_new = stored == 0  # no endpoint has used this store
         self.next = stored and stored + step
         self.limit = None  # numbers from here on are not reserved
@@ -330,11 +325,18 @@ class Sequence:
             self.reserve()
 
     def reserve(self):
-        """Store how far the numbers may go; the first time of a run twice, as that write must not be lost."""
+        """Store how far the numbers may go; the first time of a run twice, as that write must not be lost.
+
+        Raises OSError if that fails, or if another endpoint has stored a number there since.
+        """
+        if self.store.load() != self.stored:
+            raise OSError("another endpoint uses the same store")
         limit = self.next + self.step
-        self.store.save(min(limit, _LAST_NUMBER))
+        number = min(limit, _LAST_NUMBER)
+        self.store.save(number)
+        self.stored = number
         if self.limit is None:
-            self.store.save(min(limit, _LAST_NUMBER))
+            self.store.save(number)
         self.limit = limit
 
     def take(self):
@@ -344,7 +346,7 @@ class Sequence:
         if self.limit is None or self.next >= self.limit:
             try:
                 self.reserve()
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 raise Exhausted("the sequence number cannot be stored: %s" % error) from None
         number = self.next
         self.next = number + 1
@@ -595,10 +597,10 @@ class Oscore:
 
     def _hold(self, p, exchange):
         """Keep the exchange of the request `p` until it is answered; with no room the request is not observed."""
-        if len(self._exchanges) >= self.observations:
-            for each in list(self._exchanges):
-                if not self._is_live(each):
-                    self._exchanges.remove(each)
+        is_full = len(self._exchanges) >= self.observations
+        for each in list(self._exchanges):
+            if (is_full or each.data is None) and not self._is_live(each):
+                self._exchanges.remove(each)
         if p[_SEEN] & _HAS_OBSERVE and len(self._exchanges) >= self.observations:
             coap._index(p, _edited(p[_DATA], _OBSERVE, None))
         exchange.remote = p[_REMOTE]
@@ -713,7 +715,7 @@ class Oscore:
         """Forget an exchange that was answered; one that is observed takes the place of that with the same token."""
         if not is_notification:
             if self._is_promised(exchange.remote, exchange.token):
-                exchange.data = None  # the endpoint may have no room for the response: it must find this once more
+                exchange.data = None  # the heap may have no room for the response: it must find this once more
             elif exchange in self._exchanges:
                 self._exchanges.remove(exchange)
         elif not exchange.is_observed:

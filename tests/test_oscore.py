@@ -390,17 +390,31 @@ def test_sequence_when_restarted_then_behind_what_was_reserved():
 
 def test_store_when_two_endpoints_use_it_then_no_number_twice():
     """Appendix B.1.1: the second that was started goes on, the first is told before it would use the second's."""
-    for ahead in (0, 1, 64, 65, 200):  # numbers that the first has used by then
+    for ahead in (0, 1, 64, 65, 200, -1, -64, -65):  # numbers that the first has used by then; < 0: of one object
         records = [b"", b""]
         coap_oscore_keys.create(Flash(records))
         first = coap_oscore.Sequence(Flash(records))
-        used = [first.take() for _ in range(ahead)]
-        second = coap_oscore.Sequence(Flash(records))
+        used = [first.take() for _ in range(abs(ahead))]
+        second = coap_oscore.Sequence(first.store if ahead < 0 else Flash(records))
         used += [second.take() for _ in range(300)]
         used += [first.take() for _ in range(0 if first.limit is None else first.limit - first.next)]
         raises(coap_oscore.Exhausted, first.take, contains="another endpoint uses the same store")
         eq(len(set(used)), len(used), ahead)
         used.append(second.take())
+
+
+def test_store_when_two_endpoints_start_at_once_then_no_number_twice():
+    """Appendix B.1.1: both have loaded the same number before one of them stores another."""
+    records = [b"", b""]
+    coap_oscore_keys.create(Flash(records))
+    coap_oscore.Sequence(Flash(records)).take()
+    store = Flash(records)
+    for stores in (store, store), (Flash(records), Flash(records)):
+        first, second = [coap_oscore.Sequence(each) for each in stores]
+        used = [first.take() for _ in range(3)]
+        raises(coap_oscore.Exhausted, second.take, contains="another endpoint uses the same store")
+        used += [first.take() for _ in range(200)]
+        eq(len(set(used)), 203)
 
 
 class Cache(Memory):
