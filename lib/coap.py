@@ -304,19 +304,19 @@ def _index(p, data):
                 return at
             n = at = at - 1
             break
-        else:  # 13 and 14 in place of delta or length say that it is in the 1 or 2 bytes that follow
+        else:  # 13 and 14 in place of delta or length: the 1 or 2 bytes that follow tell it, less 13 or 269 (256 + 13)
             b >>= 4
             if b > 12:
                 at += b - 12
                 if at > n or b == 15:
                     return at
-                b = 0 if b == 13 else data[at - 2] + 1 << 8  # 269 is 1 << 8, and 13
+                b = 0 if b == 13 else data[at - 2] + 1 << 8
                 b = data[at - 1] + 13 + b
             if length > 12:
                 at += length - 12
                 if at > n or length == 15:
                     return at
-                length = 0 if length == 13 else data[at - 2] + 1 << 8  # 269 is 1 << 8, and 13
+                length = 0 if length == 13 else data[at - 2] + 1 << 8
                 length = data[at - 1] + 13 + length
                 if length > 255 and number + b <= _MAX_KNOWN and number + b & 1:
                     seen |= _MALFORMED_CRITICAL
@@ -874,8 +874,9 @@ class Message:
     def write(self, buffer, mtype=None, mid=None, token=None):
         """Write the message into the bytearray `buffer`, whose length becomes the message's.
 
-        With a `token`, this, `mtype` and `mid` go there in the place of its own. Allocates nothing if the buffer has
-        the capacity and the message was built, not received. Raises ValueError if code, mtype or mid is missing.
+        Allocates nothing if the buffer has the capacity and the message was built, not received. Raises ValueError if
+        code, mtype or mid is missing. With a token, which is for engines, mtype and mid are given, too; all three are
+        written in the place of its own, and nothing is checked.
         """
         p = self.packet
         if token is None:
@@ -1417,8 +1418,11 @@ class Resource:
         return lambda handler: self(handler, method)
 
     def __call__(self, handler, method=0):
-        """Set the handler of all methods without one of their own; returns it. Raises TypeError if it is none."""
-        if not callable(handler):
+        """Set the handler of all methods without one of their own, None takes it away; returns it.
+
+        Raises TypeError for what is no function.
+        """
+        if handler is not None and not callable(handler):
             raise TypeError("a handler is a function, not %r" % (handler,))
         self.handlers[method] = handler
         return handler
@@ -1832,9 +1836,8 @@ class Engine:
         self.random = random
         self.tuning = tuning or Tuning()
         self.datagram_len = datagram_len
-        self.log = self.next_event_reason = None
+        self.log = self.next_event_reason = self.peer = None  # peer: where the datagram that due() returned goes
         self.received = None  # the ReceptionRecord of the latest receive, if it is for the application
-        self.peer = None  # where the datagram that due() returned goes
         self.now_ms = 0  # the time of the latest receive or due
         self.resources = []
         self.hooks = {}  # of the extensions, by name: lists in the order of their ranks
@@ -1844,9 +1847,11 @@ class Engine:
         self._is_in_handler = self._is_unwrapped = False  # the request in hand was unwrapped: never handled twice
         self._slot = -1  # of the request in hand in the table of duplicates
         self._routes = {}  # routing key -> the latest Resource with it; None: those whose last segment varies
-        self._limits = limits = transmissions, queued, pending, group_responses
-        for at in range(4):  # the first two hold one at least
-            _check(("transmissions", "queued", "pending", "group_responses")[at], limits[at], at < 2, 4096)
+        _check("transmissions", transmissions, 1, 4096)
+        _check("queued", queued, 1, 4096)
+        _check("pending", pending, 0, 4096)
+        _check("group_responses", group_responses, 0, 4096)
+        self._limits = transmissions, queued, pending, group_responses
         self._open = []  # TransmissionRecords sent and not ended
         self._queue = []  # ... not sent yet
         self._answers = []  # (datagram, peer, time or None for at once)
@@ -1859,8 +1864,7 @@ class Engine:
         self._mids_free_ms = [None] * 16  # when each block of 4096 may be used again
         self._reply_mid = self._first_mid  # counts down, so that who sends NON requests does not use up the others
         self._out = bytearray(datagram_len + 1)
-        self._request = Message()
-        self._response = Message()
+        self._request, self._response = Message(), Message()
         self._response.request = self._request  # whose token it has
         self._begin(None)
 
@@ -1914,8 +1918,8 @@ class Engine:
         secure  whether requests are answered only if the transport is secure (coap_dtls) or an extension unwrapped
                 them (coap_oscore), else with 4.01
         `ct` and `attributes` (rt="temperature", if_="sensor", sz=12, title="...", obs=True, ...) are listed in
-        /.well-known/core, unless the last segment varies. Raises ValueError if the path is served already, ValueError
-        or TypeError for what a path or an option cannot be.
+        /.well-known/core, unless the last segment varies; that path may be given, too, and is answered by your handlers
+        then. Raises ValueError if the path is served already, ValueError or TypeError for what a path cannot be.
         """
         if not isinstance(path, str):
             raise TypeError("a path is a str, not %r" % (path,))
@@ -1941,7 +1945,7 @@ class Engine:
         resource = Resource(raw, p[_FIRST_LEN], link, ct, takes, groups, secure, attributes.get("obs", False))
         other = resource.next = self._routes.get(key)  # the one before with this key
         while other is not None:
-            if other.path == raw and (not raw or other.first_len == resource.first_len):
+            if other.path == raw and (not raw or other.first_len == resource.first_len) and (other.link or is_prefix):
                 raise ValueError("%r is served already: keep what resource() returned" % path)
             other = other.next
         self.resources.append(resource)
@@ -2659,7 +2663,7 @@ class Endpoint(Engine):
 
       port    UDP port to serve, usually 5683; None for a client: any
       host    address to bind, a number: "0.0.0.0" for all (an empty one receives nothing on a Pico W)
-      family  socket.AF_INET or AF_INET6; default: as `host`
+      family  socket.AF_INET or AF_INET6, of what is sent to; default: as `host`, of a transport either
       sock    a bound socket or a transport to use instead, whatever port and host are: sendto(data, peer), and
               recvfrom(n), which returns (bytes, peer) or None and never blocks; peers are compared, with None, too,
               and of those that are equal any may come back. If it has attach(endpoint), that is called; if its
@@ -2702,14 +2706,15 @@ class Endpoint(Engine):
         self._bound_to = self._reopened_ms = None
         # An empty datagram makes an ESP32's socket deaf: https://github.com/micropython/micropython-lib/issues/736
         self.reopens_on_empty = sys.platform == "esp32"
-        if family is None and socket:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._family = family
         if sock is not None:
+            family = family or getattr(sock, "family", None)  # None: whatever an address is of
             self.reopens_on_empty = False
         elif socket is None:
             raise ValueError("this firmware has no sockets; give Endpoint a transport, sock=")
-        else:
+        elif family is None:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._family = family
+        if sock is None:
             if port is not None:
                 _check("port", port, 0, 65535)
                 self._bound_to = self._look_up(host, port)
@@ -2743,7 +2748,7 @@ class Endpoint(Engine):
     def resolve(self, remote):
         """The address of "host[:port]", looked up once (blocking); an address is returned as it is.
 
-        Raises OSError if the name is not known, ValueError if `remote` is no host or of the other version of IP.
+        Raises OSError if the name is not known or of the other IP version, ValueError if `remote` is no host.
         """
         if not isinstance(remote, str):
             return remote
@@ -2756,15 +2761,17 @@ class Endpoint(Engine):
         return names[remote]
 
     def _look_up(self, host, port):
-        """The address of `host` in the form that this port's sockets take; raises OSError, ValueError as resolve."""
-        if (":" in host or _is_ip_literal(host)) and (":" in host) == (self._family == socket.AF_INET):
-            raise ValueError("%s is of the other IP version; see host of Endpoint" % host)
+        """The address of `host` in the form that this port's sockets take; raises OSError as resolve."""
+        is_ipv6 = ":" in host
+        family = self._family or (socket.AF_INET6 if is_ipv6 else socket.AF_INET)
+        if (is_ipv6 or _is_ip_literal(host)) and is_ipv6 == (family == socket.AF_INET):
+            raise OSError("%s is of the other IP version; see host of Endpoint" % host)
         if _ON_CPYTHON:
-            return socket.getaddrinfo(host, port, self._family)[0][-1]
+            return socket.getaddrinfo(host, port, family)[0][-1]
         entries = socket.getaddrinfo(host, port)  # with more arguments a Pico W prints a warning
         address = entries[0][-1]  # a Pico W calls all of them AF_INET
         for entry in entries:
-            if entry[0] == self._family:
+            if entry[0] == family:
                 address = entry[-1]
                 break
         return bytes(address) if isinstance(address, bytearray) else address  # the unix port's cannot be hashed

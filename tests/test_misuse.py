@@ -78,13 +78,21 @@ def test_endpoint_when_the_port_is_none_then_told():
     ))  # fmt: skip
 
 
-def test_request_when_the_host_is_of_the_other_ip_version_then_valueerror():
+def test_request_when_the_host_is_of_the_other_ip_version_then_oserror():
     """The socket could never reach it: a sentence now, in place of a timeout after 93 s."""
     with coap.Endpoint() as client:
-        check.raises(ValueError, client.get, "coap://[::1]/x", contains="IP")
-        check.raises(ValueError, client.send, Message(GET), "[2001:db8::1]:5683", contains="IP")
-    client = coap.Endpoint(sock=fake.Transport(), host="::")
-    check.raises(ValueError, client.get, "coap://127.0.0.1/x", contains="IP")
+        check.raises(OSError, client.get, "coap://[::1]/x", contains="IP")
+        check.raises(OSError, client.send, Message(GET), "[2001:db8::1]:5683", contains="IP")
+    client = coap.Endpoint(sock=fake.Transport(), family=coap.socket.AF_INET6)
+    check.raises(OSError, client.get, "coap://127.0.0.1/x", contains="IP")
+
+
+def test_transport_when_no_family_is_given_then_takes_addresses_of_both():
+    """It may be a socket of IPv6, or of no IP at all."""
+    client = endpoint()
+    for literal in "[::1]:5683", "127.0.0.1:5683":
+        host, port = coap._host_and_port(client.resolve(literal))
+        check.eq((host[-2:], port), (literal[-7:-5], 5683))
 
 
 def test_request_when_remote_is_given_beside_the_uri_then_goes_there():
@@ -142,6 +150,7 @@ def test_resource_when_given_what_is_none_then_told():
     """A path is text, a handler a function, a method 1 to 7; a list of formats is as good as a tuple."""
     server = endpoint()
     led = server.resource("led", ct=[coap.TEXT, coap.JSON], rt=["a", "b"], takes=[coap.TEXT])
+    led.get(None)
     check.eq((led.link, led.formats, led.takes), ('</led>;ct="0 50";rt="a b"', (0, 50), (0,)))
     tell((
         (TypeError, "path", lambda: server.resource(5)),
@@ -159,6 +168,9 @@ def test_resource_when_its_path_is_served_then_valueerror():
     for path in "led", "", "files/<name>", "<name>":
         server.resource(path)
         check.raises(ValueError, server.resource, path, contains="served")
+    mine = server.resource(".well-known/core")  # the engine's own makes room
+    check.eq(server._route(coap.Message.decode(fake.packet(GET, 1, uri_path=(".well-known", "core"))).packet), mine)
+    check.raises(ValueError, server.resource, ".well-known/core", contains="served")
     for path in "led/", "lee", "/led", "files/", "file/<name>", "files", "files/x/<name>":
         server.resource(path)
 
