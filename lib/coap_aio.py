@@ -213,7 +213,10 @@ class Aio:
     def close(self):
         """Close the endpoint: what is awaited ends with coap.Closed, serve() returns. Not to be called in a handler."""
         self._stop(coap.Closed("the endpoint was closed"))
-        self._forget()
+        try:
+            self._forget()
+        except RuntimeError:  # CPython: the loop has ended, and all in it
+            pass
         self.endpoint.close()
 
     def wake(self):

@@ -527,7 +527,8 @@ class Blocks:
         timeout_ms  for each block, see Engine.request, which the rest is for, too
         Raises as Endpoint.request; coap.Full, if the response must be assembled and is too large; FormatError if the
         server's blocks do not fit together; coap.Error if the body changes all the time. Errors have `offset` and
-        `etag`. A response of 4.xx or 5.xx is returned, and nothing more is written.
+        `etag`. A response of 4.xx or 5.xx is returned, and nothing more is written; but after a 4.00 to a later block,
+        as of a body that has become shorter, all is fetched again from offset 0, once.
         """
         args = (_GET, uri, b"", timeout_ms)
         return self._with(self.engine.request, args, options, sink, None, offset, etag, progress)
@@ -657,6 +658,8 @@ class Blocks:
         if not response or owner.is_done() or transfer.state == _PARKED and response.code >= _BAD_REQUEST:
             if transfer.state != _PARKED:
                 engine.end(owner, fault)
+            elif engine.log:
+                engine.log("a notification was lost", response and response.code)
             return _CONSUMED
         if record is owner and response is message:
             return None
@@ -737,7 +740,7 @@ class Blocks:
         while True:
             opt = response.opt
             block = opt.block2
-            is_shorter = response.code == _BAD_REQUEST and transfer.offset and can_repeat
+            is_shorter = response.code == _BAD_REQUEST and transfer.offset and can_repeat and restarts == _RESTARTS
             if response.code >= _BAD_REQUEST:
                 if not is_shorter:  # else the body may have become so: it has no such block any more
                     break

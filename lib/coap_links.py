@@ -255,7 +255,7 @@ def discover(endpoint, host, timeout_ms=None, most=16, **filters):
       endpoint    the coap.Endpoint to ask from; it goes on serving meanwhile
       host        "host[:port]" or "coap://host[:port]"; or a group: "224.0.1.187", "[ff02::fd]" on an IPv6 endpoint
       timeout_ms  default: 93 s for a host; for a group 6 s, after which the links of all answers are returned. With
-                  coap_block attached as long again at most for each host whose list is longer than a datagram
+                  coap_block attached as long again at most for each block of a list that is longer than a datagram
       most        answers taken from a group, after which it ends earlier; 16 at most unless the Endpoint was
                   made with more group_responses
       filters     see find; they are sent as the query, and applied to what comes

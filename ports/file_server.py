@@ -216,7 +216,7 @@ def main(words):
     import coap_block
 
     port = words[1] if len(words) == 2 else "5683"
-    if len(words) not in (1, 2) or not port.isdigit() or not 0 < int(port) < 65536:
+    if len(words) not in (1, 2) or not 0 < coap._number(port) < 65536:
         print("usage: file_server.py DIRECTORY [PORT], with a port from 1 to 65535")
         return 1
     try:

@@ -238,6 +238,9 @@ def test_body_when_it_has_become_shorter_than_the_blocks_that_came_then_all_is_f
     check.eq([request.opt.block2 for request in script.asked[1:]], [16, 32, 0])
     script = Script(piece(0, True, etag=b"1"), refusal, refusal)
     check.eq((script.send().response.message.code, len(script.asked)), (coap.BAD_REQUEST, 3))
+    first = piece(0, True, etag=b"1")
+    script = Script(first, refusal, first, refusal, first, refusal)  # it has another reason: once is enough
+    check.eq((script.send().response.message.code, len(script.asked)), (coap.BAD_REQUEST, 4))
 
 
 def test_etag_when_it_changes_then_all_is_fetched_again():

@@ -148,8 +148,11 @@ def test_large_when_a_block_is_refused_then_only_that_notification_is_lost():
     large.run(120)
     read = large.server.resources[1].handlers[coap.GET]
     large.server.resources[1].get(lambda request, response: coap.SERVICE_UNAVAILABLE)
+    said = []
+    large.client.log = lambda *words: said.append(words)
     large.run(5000)
     check.eq((large.heard, large.observation.is_done()), ([0], False))
+    check.eq(said, [("a notification was lost", coap.SERVICE_UNAVAILABLE)])
     large.server.resources[1].get(read)
     large.change()
     large.run(5000)
