@@ -132,6 +132,20 @@ def test_late_response_when_promised_then_protected():
     eq([pair.at_server._is_live(each) for each in pair.at_server._exchanges], [False])
 
 
+def test_request_when_doubled_later_then_its_answer_again_and_no_replay():
+    """RFC 7252 section 4.5: whatever is inside, it cannot be executed once more, for its number was used."""
+    for code, path in (coap.GET, "temp"), (coap.FETCH, "temp"), (coap.GET, "nothing"):
+        pair = Pair()
+        pair.client.send(coap.Message(code, uri_path=(path,)), SERVER)
+        datagram = fake.due(pair.client, 0)[0]
+        answer = bytes(pair.server.receive(datagram, CLIENT, 0))
+        mid = datagram[2] << 8 | datagram[3]
+        for n in range(1, 40):  # from others; each may take the place of a GET in the table of duplicates
+            pair.server.receive(fake.packet(coap.GET, mid + n & 0xFFFF, uri_path=("temp",)), fake.PEER, n)
+        eq(bytes(pair.server.receive(datagram, CLIENT, 50)), answer, path)
+        eq(len(pair.calls), 39 + (path == "temp"))
+
+
 def no_memory(record):
     raise MemoryError
 
