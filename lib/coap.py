@@ -1832,6 +1832,10 @@ class Engine:
     ):
         if not _ON_CPYTHON:
             gc.collect()  # what importing has left lies in the way of what is to stay in one piece
+        _check("transmissions", transmissions, 1, 4096)
+        _check("queued", queued, 1, 4096)
+        _check("pending", pending, 0, 4096)
+        _check("group_responses", group_responses, 0, 4096)
         _check("datagram_len", datagram_len, 64, 65507)
         self.random = random
         self.tuning = tuning or Tuning()
@@ -1847,10 +1851,6 @@ class Engine:
         self._is_in_handler = self._is_unwrapped = False  # the request in hand was unwrapped: never handled twice
         self._slot = -1  # of the request in hand in the table of duplicates
         self._routes = {}  # routing key -> the latest Resource with it; None: those whose last segment varies
-        _check("transmissions", transmissions, 1, 4096)
-        _check("queued", queued, 1, 4096)
-        _check("pending", pending, 0, 4096)
-        _check("group_responses", group_responses, 0, 4096)
         self._limits = transmissions, queued, pending, group_responses
         self._open = []  # TransmissionRecords sent and not ended
         self._queue = []  # ... not sent yet
@@ -2707,14 +2707,12 @@ class Endpoint(Engine):
         # An empty datagram makes an ESP32's socket deaf: https://github.com/micropython/micropython-lib/issues/736
         self.reopens_on_empty = sys.platform == "esp32"
         if sock is not None:
-            family = family or getattr(sock, "family", None)  # None: whatever an address is of
+            self._family = family or getattr(sock, "family", None)  # None: whatever an address is of
             self.reopens_on_empty = False
         elif socket is None:
             raise ValueError("this firmware has no sockets; give Endpoint a transport, sock=")
-        elif family is None:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._family = family
-        if sock is None:
+        else:
+            self._family = family or (socket.AF_INET6 if ":" in host else socket.AF_INET)
             if port is not None:
                 _check("port", port, 0, 65535)
                 self._bound_to = self._look_up(host, port)

@@ -213,10 +213,7 @@ class Aio:
     def close(self):
         """Close the endpoint: what is awaited ends with coap.Closed, serve() returns. Not to be called in a handler."""
         self._stop(coap.Closed("the endpoint was closed"))
-        try:
-            self._forget()
-        except RuntimeError:  # CPython: the loop has ended, and all in it
-            pass
+        self._forget()
         self.endpoint.close()
 
     def wake(self):
@@ -335,15 +332,14 @@ class Aio:
                 self.error = None
 
     def _forget(self):
-        for task in self._tasks:
+        for task in self._tasks + [self._timer]:
             try:
-                task.cancel()
-            except RuntimeError:  # MicroPython: a handler has ended it in its own turn, after which it ends
-                pass
+                if task is not None:
+                    task.cancel()
+            except RuntimeError:
+                pass  # MicroPython: a handler ends it in its own turn, after which it ends; CPython: its loop was closed
         for loop, sock in self._polled:
             loop.remove_reader(sock)
-        if self._timer is not None:
-            self._timer.cancel()
         self._tasks = []
         self._polled = []
         self._timer = None

@@ -111,16 +111,22 @@ def test_handler_when_it_asks_who_then_the_context():
     eq([context and context.recipient_id for context in who], [b"c", None])
 
 
-def test_late_response_when_promised_then_protected():
-    """RFC 8613 section 8.3: separate responses."""
-    pair = Pair()
+def promise(pair, **fields):
+    """Has the server of `pair` promise all its answers; returns the list in which they are kept."""
     held = []
 
     def answer_later(request, response):
-        held.append(response.copy())
+        held.append(response.copy(**fields))
         return coap.LATER
 
     pair.server.resources[-1](answer_later)
+    return held
+
+
+def test_late_response_when_promised_then_protected():
+    """RFC 8613 section 8.3: separate responses."""
+    pair = Pair()
+    held = promise(pair)
     record = pair.client.send(coap.Message(coap.GET, uri_path=("temp",)), SERVER)
     pair.network.run(until=lambda: held)
     pair.receive(pair.protected(path=("none",)))  # others come between
@@ -153,13 +159,7 @@ def no_memory(record):
 def test_late_response_when_there_was_no_room_then_protected_all_the_same():
     """RFC 8613 section 8.3: a response that found no room does not leave in the clear when it is sent once more."""
     pair = Pair()
-    held = []
-
-    def answer_later(request, response):
-        held.append(response.copy(payload=b"secret"))
-        return coap.LATER
-
-    pair.server.resources[-1](answer_later)
+    held = promise(pair, payload=b"secret")
     record = pair.client.send(coap.Message(coap.GET, uri_path=("temp",)), SERVER)
     pair.network.run(until=lambda: held)
     others = [pair.server.send(coap.Message(coap.GET), "silent") for _ in range(8)]
@@ -178,13 +178,7 @@ def test_late_response_when_there_was_no_room_then_protected_all_the_same():
 def test_promised_responses_when_they_are_many_then_what_was_answered_is_forgotten():
     """Oscore._hold: at the latest when the next request comes."""
     pair = Pair()
-    held = []
-
-    def answer_later(request, response):
-        held.append(response.copy(payload=b"late"))
-        return coap.LATER
-
-    pair.server.resources[-1](answer_later)
+    held = promise(pair, payload=b"late")
     for n in range(30):
         record = pair.client.send(coap.Message(coap.GET, uri_path=("temp",)), SERVER)
         pair.network.run(until=lambda before=n: len(held) > before)

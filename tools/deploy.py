@@ -81,8 +81,8 @@ def library_modules(chosen):
     for name in chosen:
         if name not in known:
             raise DeviceError(f"lib/ has no module {name}; WITH may be any of: {' '.join(known)}")
-    needed = {"coap_oscore_keys"} if "coap_oscore" in chosen else set()  # by which it reads a file of keys
-    return ["coap"] + sorted(set(chosen) - {"coap"} | needed)
+    needed = PROTECTIONS["OSCORE"][0] if "coap_oscore" in chosen else []
+    return ["coap"] + sorted({*chosen, *needed} - {"coap"})
 
 
 def application_sources(platform):

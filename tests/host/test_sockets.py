@@ -1,5 +1,6 @@
-"""Sockets of CPython: how they are polled."""
+"""Sockets of CPython: how they are polled, and closed when asyncio has ended."""
 
+import asyncio
 import resource
 import select
 import socket
@@ -7,6 +8,7 @@ import socket
 import pytest
 
 import coap
+from test_aio import loopback, observable
 
 GET_X = b"\x40\x01\x00\x01\xb1x"
 
@@ -47,3 +49,21 @@ def test_poll_when_the_socket_has_a_number_above_1023_then_serves(monkeypatch):
         for sock in held:
             sock.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_aio_when_the_loop_was_closed_before_then_closes_its_socket():
+    """A loop closes without the tasks in it, here those of an iteration that nobody has ended."""
+    client, server = loopback(25714)
+    observable(server)
+
+    async def main():
+        serving = asyncio.create_task(server.serve())
+        await client.observe("coap://127.0.0.1:25714/t").__anext__()
+        serving.cancel()
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    loop.close()
+    client.close()
+    assert client.endpoint.is_closed and not client._tasks
+    server.close()
