@@ -337,7 +337,7 @@ class Aio:
                 if task is not None:
                     task.cancel()
             except RuntimeError:
-                pass  # MicroPython: a handler ends it in its own turn, after which it ends; CPython: its loop was closed
+                pass  # MicroPython: a handler ends it in its own turn, after which it ends; CPython: its loop is closed
         for loop, sock in self._polled:
             loop.remove_reader(sock)
         self._tasks = []
