@@ -1322,11 +1322,15 @@ class ReceptionRecord:
         """Answer the request with a response Message, or one made of `code`, `payload` and options by name.
 
         It is piggybacked on the ACK of a CON, or a message of its own if that went before.
-        Raises ValueError if it was answered, or the response is none or too long.
+        Raises ValueError if it was answered, or the response is none or too long; TypeError for what is beside a Message.
         """
         if self.has_responded:
             raise ValueError("the message was answered")
-        response = code if isinstance(code, Message) else Message(code, payload=payload, **options)
+        response = code
+        if not isinstance(code, Message):
+            response = Message(code, payload=payload, **options)
+        elif payload or options:
+            raise TypeError("a Message has its payload and options already")
         engine = self.endpoint
         request = self.message
         token = request.token

@@ -208,3 +208,20 @@ def test_next_event_when_a_request_waits_for_its_acknowledgement_then_now():
     server.process(0)
     check.eq(len(transport.sent), 1)
     assert server.next_event_ms() > 1000
+
+
+# ---- responding ----
+
+
+def test_respond_when_something_is_beside_a_message_then_typeerror_and_it_may_be_answered_still():
+    """RFC 7252 section 5.2: a payload beside a Message would be left out in silence."""
+    transport = fake.Transport((fake.packet(GET, 1, uri_path=("x",)), fake.PEER))
+    server = coap.Endpoint(sock=transport)
+    record = server.process(0)
+    tell((
+        (TypeError, "payload and options", lambda: record.respond(Message(CONTENT), "late")),
+        (TypeError, "payload and options", lambda: record.respond(Message(CONTENT), max_age=5)),
+    ))  # fmt: skip
+    record.respond(Message(CONTENT, payload="in time"))
+    server.process(0)
+    check.eq([Message.decode(bytes(sent[0])).payload for sent in transport.sent], [b"in time"])
