@@ -223,6 +223,7 @@ PEERS = {
 # themselves: a turn behind that of a large server, which leaves nothing of ours in the processor's caches, costs more.
 GROWTH = {
     "server 256 KB": ours(),
+    "server 2 MB quarters": ours(0, 0, 0, 4, heap="2m"),  # else memory is new to the caches until all is used
     "server ours 2 MB": ours(heap="2m"),
     "server 10 resources": ours(9, heap="2m"),
     "server 100 resources": ours(99, heap="2m"),

@@ -1,10 +1,11 @@
 """Serves a text of 5 bytes at /temp with our library; CPython and MicroPython.
 
-    serve.py PORT [RESOURCES [OPEN [OBSERVERS]]]
+    serve.py PORT [RESOURCES [OPEN [OBSERVERS [PART]]]]
 
 RESOURCES is how many there are beside /temp, which is the last of them. OPEN is how many requests of its own, to
 addresses that do not answer, the server has open for a minute and a half. OBSERVERS is for how many there is room;
-without it coap_observe is not attached.
+without it coap_observe is not attached. PART is after which part of the free heap the collector runs, a quarter as
+README.md has it: 4; without it when the heap is full.
 """
 
 import gc
@@ -12,7 +13,7 @@ import sys
 
 import coap
 
-port, resources, open_exchanges, observers = [int(word) for word in sys.argv[1:] + ["0"] * 3][:4]
+port, resources, open_exchanges, observers, part = [int(word) for word in sys.argv[1:] + ["0"] * 4][:5]
 endpoint = coap.Endpoint(port=port, host="127.0.0.1", transmissions=max(4, open_exchanges))
 if observers:
     import coap_observe
@@ -34,5 +35,8 @@ def read(request, response):
     return b"22.5C"
 
 
+if part:
+    gc.collect()
+    gc.threshold(gc.mem_free() // part)
 while True:
     endpoint.process(1000)
