@@ -1765,6 +1765,12 @@ def _serving(engine):
             # The datagram
             if hooks and (result is None or result is REPLY):
                 engine.extend(request, response)
+            start = p[_START]
+            stop = start + r[_END]
+            if stop + len(r[_PAYLOAD]) >= engine.datagram_len and result is not LATER:
+                if engine.log:
+                    engine.log("the response is longer than datagram_len", len(r[_PAYLOAD]))
+                _prepare(r, p, INTERNAL_SERVER_ERROR)
             if p[_SEEN] & _HAS_NO_RESPONSE and _is_unwanted(p, r[_CODE]):
                 result = NO_RESPONSE
             if result is not None and result is not REPLY:
@@ -1772,12 +1778,6 @@ def _serving(engine):
                     continue
                 reply = engine.empty(ACK, mid)
             else:
-                start = p[_START]
-                stop = start + r[_END]
-                if stop + len(r[_PAYLOAD]) >= engine.datagram_len:
-                    if engine.log:
-                        engine.log("the response is longer than datagram_len", len(r[_PAYLOAD]))
-                    _prepare(r, p, INTERNAL_SERVER_ERROR)
                 reply = out
                 out[:] = p[_DATA]  # its header and token are right but for the type, the code, in a NON the message ID
                 out[1] = r[_CODE]
@@ -2026,7 +2026,9 @@ class Engine:
 
     def _receive_too_large(self, p, data):
         """Answer a datagram longer than datagram_len, of which only header and token are looked at."""
-        if _index(p, data[: 4 + (data[0] & 15)]) >= 0 or p[_MTYPE] > NON:
+        if _index(p, data[: 4 + (data[0] & 15)]) >= 0:
+            return self.receive(data[:5], p[_REMOTE], self.now_ms)  # which is as malformed
+        if p[_MTYPE] > NON:
             return None
         if 0 < p[_CODE] < 32:
             self._slot = -1
