@@ -128,6 +128,7 @@ _OSCORE = const(9)  # RFC 8613
 _URI_PATH = const(11)
 _CONTENT_FORMAT = const(12)
 _URI_QUERY = const(15)
+_HOP_LIMIT = const(16)
 _ACCEPT = const(17)
 _PROXY_URI = const(35)
 _PROXY_SCHEME = const(39)
@@ -166,7 +167,7 @@ _UNDERSTOOD = const(1 << 3 | 1 << 7 | 1 << 11 | 1 << 15 | 1 << 17)
 _CRITICAL = const(0x2AAAAAAB)  # the odd numbers, RFC 7252 section 5.4.6, and bits 0 and 29
 _CONDITIONAL = const(1 << 1 | 1 << 5)  # If-Match, If-None-Match
 # What is looked at before a handler is called
-_JUDGED = const(_CRITICAL & ~_UNDERSTOOD | 1 << _ACCEPT | 1 << _CONTENT_FORMAT)
+_JUDGED = const(_CRITICAL & ~_UNDERSTOOD | 1 << _ACCEPT | 1 << _CONTENT_FORMAT | 1 << _HOP_LIMIT)
 _BYTES = (bytes, bytearray, memoryview)
 _REPEATABLE = const(1 << 1 | 1 << 4 | 1 << 8 | 1 << 11 | 1 << 15 | 1 << 20)
 
@@ -2085,6 +2086,8 @@ class Engine:
                 if p[_NUMBER] > _MAX_KNOWN and p[_NUMBER] & 1 and p[_NUMBER] | 4 != 39:
                     return BAD_OPTION  # neither Proxy-Uri nor Proxy-Scheme
             return PROXYING_NOT_SUPPORTED
+        if p[_SEEN] & 1 << _HOP_LIMIT and not _uint_option(p, _HOP_LIMIT):
+            return BAD_REQUEST  # RFC 8768 section 3
         if not self.resources:
             return 0
         if resource is None:
