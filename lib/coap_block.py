@@ -67,6 +67,7 @@ _REMOTE = const(15)
 _GET = const(1)
 _DELETE = const(4)
 _FETCH = const(5)
+_VALID = const(67)
 _CONTINUE = const(95)
 _BAD_REQUEST = const(128)
 _REQUEST_ENTITY_INCOMPLETE = const(136)
@@ -409,7 +410,7 @@ class Blocks:
         block1 = block2 = None
         if request:
             block1 = request.opt.block1
-            if code < _BAD_REQUEST:
+            if code < _BAD_REQUEST and code != _VALID:
                 block2 = request.opt.block2
             body = self.received
             if body and body[_ANSWER] is request.packet[_DATA]:
@@ -698,11 +699,13 @@ class Blocks:
             opt = request.opt
             if offset or not is_last:
                 if not offset:
+                    transfer.record.is_request = True
                     self.tag = self.tag + 1 & 0xFFFFFF
                     transfer.tag = self.tag.to_bytes(3, "big")
                     opt.size1 = total
                 opt.block1 = offset >> szx + 4 << 4 | (not is_last) * _MORE | szx
                 opt.request_tag = (transfer.tag,)
+                opt.no_response = None  # a response says that the next block may go; and it is part of a body's key
             message = yield request
             block = message.opt.block1
             if block is None:

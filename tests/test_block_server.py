@@ -235,6 +235,16 @@ def test_source_when_served_then_is_read_by_offset():
     check.eq((reply.opt.etag, reply.opt.size2), (None, None))
 
 
+def test_block_when_the_body_is_that_of_the_etag_then_2_03_without_block_and_size():
+    """RFC 7252 section 5.9.1.3: a 2.03 has no payload, of which there is neither a block nor a size."""
+    server = Server()
+    server.resource.etag(lambda request: b"v1")
+    for num in range(2):
+        reply = server.ask(etag=b"v1", block2=block(num, False, 2))
+        check.eq((reply.code, reply.payload, reply.options), (coap.VALID, b"", ((4, b"v1"),)))
+    check.eq(server.ask(etag=b"v0", block2=block(1, False, 2)).opt.block2, block(1, True, 2))
+
+
 def test_source_when_it_has_size_and_etag_then_these_are_sent():
     """RFC 7959 section 4: Size2 with the first block."""
     server = Server()
