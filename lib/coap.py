@@ -1758,7 +1758,8 @@ def _serving(engine):
                 if len(engine._pending) < engine._limits[2]:
                     forget_ms = until_ms[engine._slot]
                     engine.wake(forget_ms)
-                    engine._pending.append((p[_REMOTE], _token(p), mid, forget_ms, _unwanted(p)))
+                    # asked is -1 by a group, which gets no errors: 24 is No-Response to these
+                    engine._pending.append((p[_REMOTE], _token(p), mid, forget_ms, _unwanted(p) | asked & 24))
                 else:
                     result = None
                     _prepare(r, p, SERVICE_UNAVAILABLE)
