@@ -2750,12 +2750,12 @@ class Endpoint(Engine):
         return sock
 
     def resolve(self, remote):
-        """The address of "host[:port]", looked up once (blocking); an address is returned as it is.
+        """The address of "host[:port]", looked up once (blocking); an address as it is, a bytearray as bytes.
 
         Raises OSError if the name is not known or of the other IP version, ValueError if `remote` is no host.
         """
         if not isinstance(remote, str):
-            return remote
+            return bytes(remote) if isinstance(remote, bytearray) else remote
         names = self._names
         if remote not in names:
             host, port = _split_authority(remote)
@@ -2778,7 +2778,7 @@ class Endpoint(Engine):
             if entry[0] == family:
                 address = entry[-1]
                 break
-        return bytes(address) if isinstance(address, bytearray) else address  # the unix port's cannot be hashed
+        return self.resolve(address)  # the unix port's is a bytearray, which cannot be hashed
 
     def register_socket(self, sock, is_group=False):
         """Receive from `sock` too, to which groups send if `is_group`; answers leave from `socket`.
