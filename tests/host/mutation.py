@@ -151,6 +151,7 @@ MUTANTS = (
     ("a response too large", "if stop + len(r[_PAYLOAD]) >= engine.datagram_len and result is not LATER:", "if False:"),
     ("a large datagram that is malformed", "return self.receive(data[:5], p[_REMOTE], self.now_ms)", "return None"),
     ("Hop-Limit 0", "if p[_SEEN] & 1 << _HOP_LIMIT and", "if False and"),
+    ("discovery takes 8 filters", "if len(queries) > _FILTERS:", "if False:"),
     ("no errors promised to a group", "_unwanted(p) | asked & 24", "_unwanted(p)"),
     ("a request too large", "if len(data) > self.datagram_len:", "if False:"),
     ("the response is emptied", "r[_PAYLOAD] = b\"\"\n    r[_REMOTE]", "r[_REMOTE]"),
