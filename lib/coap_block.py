@@ -329,7 +329,11 @@ class Blocks:
             body[_UNTIL_MS] = self.engine._until(self.idle_ms)
             return _CONTINUE
         del self.bodies[key]
-        p[_PAYLOAD] = bytes(sink) if isinstance(sink, bytearray) else sink
+        if isinstance(sink, bytearray):
+            sink = self._ask(bytes, sink)
+            if sink == _FAILED:  # no memory
+                return _INTERNAL_SERVER_ERROR
+        p[_PAYLOAD] = sink
         body[_ANSWER] = p[_DATA]
         self.received = body
         return None

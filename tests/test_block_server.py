@@ -256,6 +256,28 @@ def test_body_when_its_first_block_has_1000_options_then_what_is_held_is_as_larg
     check.eq(server.put(1, 2, **options).code, coap.CONTINUE)
 
 
+def test_body_when_the_heap_has_no_room_for_it_in_one_piece_then_5_00():
+    """README: no datagram raises; the last block of a body of 8 KB takes another 8 KB for a moment."""
+
+    kept = coap_block.bytes
+
+    def fail(data):
+        if len(data) == 100:
+            raise MemoryError
+        return kept(data)
+
+    server = Server()
+    check.eq(server.put(0, 2, bytes(100)).code, coap.CONTINUE)
+    coap_block.bytes = fail
+    try:
+        check.eq(server.put(1, 2, bytes(100)).code, coap.INTERNAL_SERVER_ERROR)
+    finally:
+        coap_block.bytes = kept
+    check.eq((server.bodies, server.blocks.bodies), ([], {}))
+    server.put_all(2, bytes(100))
+    check.eq(server.bodies, [bytes(100)])
+
+
 def test_body_when_options_differ_then_it_is_another():
     """RFC 7959 section 2.4, RFC 7252 section 5.6: all but Block1, Block2, Observe and those that are NoCacheKey."""
     for other, is_another in (
