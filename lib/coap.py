@@ -128,6 +128,7 @@ _OSCORE = const(9)  # RFC 8613
 _URI_PATH = const(11)
 _CONTENT_FORMAT = const(12)
 _URI_QUERY = const(15)
+_HOP_LIMIT = const(16)
 _ACCEPT = const(17)
 _PROXY_URI = const(35)
 _PROXY_SCHEME = const(39)
@@ -166,7 +167,7 @@ _UNDERSTOOD = const(1 << 3 | 1 << 7 | 1 << 11 | 1 << 15 | 1 << 17)
 _CRITICAL = const(0x2AAAAAAB)  # the odd numbers, RFC 7252 section 5.4.6, and bits 0 and 29
 _CONDITIONAL = const(1 << 1 | 1 << 5)  # If-Match, If-None-Match
 # What is looked at before a handler is called
-_JUDGED = const(_CRITICAL & ~_UNDERSTOOD | 1 << _ACCEPT | 1 << _CONTENT_FORMAT)
+_JUDGED = const(_CRITICAL & ~_UNDERSTOOD | 1 << _ACCEPT | 1 << _CONTENT_FORMAT | 1 << _HOP_LIMIT)
 _BYTES = (bytes, bytearray, memoryview)
 _REPEATABLE = const(1 << 1 | 1 << 4 | 1 << 8 | 1 << 11 | 1 << 15 | 1 << 20)
 
@@ -1606,6 +1607,7 @@ class _Duplicates:
 
 _RETRY_S = const(60)  # Max-Age of a refusal because a table is full
 _RETRY_MS = const(1000)
+_FILTERS = const(8)  # that discovery takes at once
 _IN_HANDLER = const("inside a handler use send, or return LATER")
 # Code by method; an endpoint without resources is asked with those that are not assigned, too
 _PRESET = bytes((0, CONTENT, CREATED, CHANGED, DELETED, CONTENT)) + bytes((CHANGED,)) * 26
@@ -1761,7 +1763,8 @@ def _serving(engine):
                 if len(engine._pending) < engine._limits[2]:
                     forget_ms = until_ms[engine._slot]
                     engine.wake(forget_ms)
-                    engine._pending.append((p[_REMOTE], _token(p), mid, forget_ms, _unwanted(p)))
+                    # asked is -1 by a group, which gets no errors: 24 is No-Response to these
+                    engine._pending.append((p[_REMOTE], _token(p), mid, forget_ms, _unwanted(p) | asked & 24))
                 else:
                     result = None
                     _prepare(r, p, SERVICE_UNAVAILABLE)
@@ -1769,6 +1772,12 @@ def _serving(engine):
             # The datagram
             if hooks and (result is None or result is REPLY):
                 engine.extend(request, response)
+            start = p[_START]
+            stop = start + r[_END]
+            if stop + len(r[_PAYLOAD]) >= engine.datagram_len and result is not LATER:
+                if engine.log:
+                    engine.log("the response is longer than datagram_len", len(r[_PAYLOAD]))
+                _prepare(r, p, INTERNAL_SERVER_ERROR)
             if p[_SEEN] & _HAS_NO_RESPONSE and _is_unwanted(p, r[_CODE]):
                 result = NO_RESPONSE
             if result is not None and result is not REPLY:
@@ -1776,12 +1785,6 @@ def _serving(engine):
                     continue
                 reply = engine.empty(ACK, mid)
             else:
-                start = p[_START]
-                stop = start + r[_END]
-                if stop + len(r[_PAYLOAD]) >= engine.datagram_len:
-                    if engine.log:
-                        engine.log("the response is longer than datagram_len", len(r[_PAYLOAD]))
-                    _prepare(r, p, INTERNAL_SERVER_ERROR)
                 reply = out
                 out[:] = p[_DATA]  # its header and token are right but for the type, the code, in a NON the message ID
                 out[1] = r[_CODE]
@@ -1979,12 +1982,14 @@ class Engine:
         return resource
 
     def _discover(self, request, response):
-        """Handler of /.well-known/core (RFC 6690): the links that pass all filters.
+        """Handler of /.well-known/core (RFC 6690): the links that pass all filters, of which there may be 8.
 
         Without an extension that sends it in blocks, as many as fit whole.
         """
         links = []
         queries = request.opt.uri_query
+        if len(queries) > _FILTERS:  # 200 in a datagram, with 20 resources, would take a quarter of a second on a PC
+            return BAD_REQUEST
         for resource in self.resources:
             passed = resource.link
             for query in queries:
@@ -2030,7 +2035,9 @@ class Engine:
 
     def _receive_too_large(self, p, data):
         """Answer a datagram longer than datagram_len, of which only header and token are looked at."""
-        if _index(p, data[: 4 + (data[0] & 15)]) >= 0 or p[_MTYPE] > NON:
+        if _index(p, data[: 4 + (data[0] & 15)]) >= 0:
+            return self.receive(data[:5], p[_REMOTE], self.now_ms)  # which is as malformed
+        if p[_MTYPE] > NON:
             return None
         if 0 < p[_CODE] < 32:
             self._slot = -1
@@ -2087,6 +2094,8 @@ class Engine:
                 if p[_NUMBER] > _MAX_KNOWN and p[_NUMBER] & 1 and p[_NUMBER] | 4 != 39:
                     return BAD_OPTION  # neither Proxy-Uri nor Proxy-Scheme
             return PROXYING_NOT_SUPPORTED
+        if p[_SEEN] & 1 << _HOP_LIMIT and not _uint_option(p, _HOP_LIMIT):
+            return BAD_REQUEST  # RFC 8768 section 3
         if not self.resources:
             return 0
         if resource is None:
@@ -2748,12 +2757,12 @@ class Endpoint(Engine):
         return sock
 
     def resolve(self, remote):
-        """The address of "host[:port]", looked up once (blocking); an address is returned as it is.
+        """The address of "host[:port]", looked up once (blocking); an address as it is, a bytearray as bytes.
 
         Raises OSError if the name is not known or of the other IP version, ValueError if `remote` is no host.
         """
         if not isinstance(remote, str):
-            return remote
+            return bytes(remote) if isinstance(remote, bytearray) else remote
         names = self._names
         if remote not in names:
             host, port = _split_authority(remote)
@@ -2776,7 +2785,7 @@ class Endpoint(Engine):
             if entry[0] == family:
                 address = entry[-1]
                 break
-        return bytes(address) if isinstance(address, bytearray) else address  # the unix port's cannot be hashed
+        return self.resolve(address)  # the unix port's is a bytearray, which cannot be hashed
 
     def register_socket(self, sock, is_group=False):
         """Receive from `sock` too, to which groups send if `is_group`; answers leave from `socket`.

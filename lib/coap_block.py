@@ -54,12 +54,15 @@ bytes, len, type = bytes, len, type
 
 # Slots of a packet, see coap.py
 _DATA = const(0)
+_START = const(1)
 _END = const(2)
 _CODE = const(3)
 _PAYLOAD = const(7)
 _SEEN = const(8)
 _ASKED = const(9)  # of a response: the datagram that it answers and who sent that; copy() takes both along
 _ASKER = const(10)
+_NUMBER = const(12)
+_STOP = const(13)
 _LAST = const(14)
 _REMOTE = const(15)
 
@@ -67,6 +70,7 @@ _REMOTE = const(15)
 _GET = const(1)
 _DELETE = const(4)
 _FETCH = const(5)
+_VALID = const(67)
 _CONTINUE = const(95)
 _BAD_REQUEST = const(128)
 _REQUEST_ENTITY_INCOMPLETE = const(136)
@@ -244,9 +248,20 @@ class Blocks:
         is no payload any more, so nor is its Content-Format.
         """
         context_of = getattr(self.engine, "context_of", None)
-        key = request.get_cache_key((12, 23, 27) if answer else (23, 27))
-        # without the payload, which a FETCH has
-        return (request.remote, answer, key[0], context_of and context_of(request)) + key[2:]
+        p = request.packet
+        options = bytearray()  # encoded, as a tuple of a thousand empty ones would take the heap
+        at = p[_START]
+        before = p[_NUMBER] = 0
+        while at < p[_END]:
+            at = coap._step(p, at)
+            number = p[_NUMBER]
+            stop = p[_STOP]
+            if number & 0x1E != 0x1C and number not in (6, 23, 27) and not (answer and number == 12):
+                coap._put_header(options, number - before, stop - at)
+                options += p[_DATA][at:stop]
+                before = number
+            at = stop
+        return request.remote, answer, p[_CODE], context_of and context_of(request), bytes(options)
 
     # -- server: bodies that come in
 
@@ -314,7 +329,11 @@ class Blocks:
             body[_UNTIL_MS] = self.engine._until(self.idle_ms)
             return _CONTINUE
         del self.bodies[key]
-        p[_PAYLOAD] = bytes(sink) if isinstance(sink, bytearray) else sink
+        if isinstance(sink, bytearray):
+            sink = self._ask(bytes, sink)
+            if sink == _FAILED:  # no memory
+                return _INTERNAL_SERVER_ERROR
+        p[_PAYLOAD] = sink
         body[_ANSWER] = p[_DATA]
         self.received = body
         return None
@@ -409,7 +428,7 @@ class Blocks:
         block1 = block2 = None
         if request:
             block1 = request.opt.block1
-            if code < _BAD_REQUEST:
+            if code < _BAD_REQUEST and code != _VALID:
                 block2 = request.opt.block2
             body = self.received
             if body and body[_ANSWER] is request.packet[_DATA]:
@@ -698,11 +717,13 @@ class Blocks:
             opt = request.opt
             if offset or not is_last:
                 if not offset:
+                    transfer.record.is_request = True
                     self.tag = self.tag + 1 & 0xFFFFFF
                     transfer.tag = self.tag.to_bytes(3, "big")
                     opt.size1 = total
                 opt.block1 = offset >> szx + 4 << 4 | (not is_last) * _MORE | szx
                 opt.request_tag = (transfer.tag,)
+                opt.no_response = None  # a response says that the next block may go; and it is part of a body's key
             message = yield request
             block = message.opt.block1
             if block is None:

@@ -62,6 +62,8 @@ _SAFE_LEN = const(136)  # bytes of UDP payload that amplify nothing once the fra
 _FACTOR = const(3)
 _CON_LEN = const(27)  # of a CON: it goes out five times
 _MAC_LEN = const(8)
+_STAMP = const(0x3FFFFFFF)  # what an Echo has of its time: on 64 bits MicroPython's ticks count beyond
+_AHEAD_MS = const(1000)  # by so much at most that is later than now: one for each that was used in a millisecond
 _REPEATS = const(2)
 _KEY_MS = const(86400000)  # a key lives for a day: the time in an Echo means another one 12 days later
 
@@ -98,7 +100,7 @@ class Echo:
 
     def _value(self, stamp_ms, peer):
         """The Echo made for `peer` at that time: the time, and what only we can have made of both, 12 bytes."""
-        stamp = stamp_ms.to_bytes(4, "big")
+        stamp = (stamp_ms & _STAMP).to_bytes(4, "big")
         return stamp + hashlib.sha256(self._key + stamp + repr(peer).encode()).digest()[:_MAC_LEN]
 
     def _ask(self, response, peer):
@@ -117,11 +119,12 @@ class Echo:
         if echo is None:
             return False
         now_ms = self.engine.now_ms
-        stamp_ms = int.from_bytes(echo[:4], "big") & 0x3FFFFFFF
-        if not -1000 < ticks_diff(now_ms, stamp_ms) <= self._limits[2] or echo != self._value(stamp_ms, peer):
+        age_ms = (now_ms - int.from_bytes(echo[:4], "big") + _AHEAD_MS & _STAMP) - _AHEAD_MS
+        if age_ms > self._limits[2]:
             return False
+        stamp_ms = ticks_add(now_ms, -age_ms)
         used_ms = self.peers.get(peer, (0, self._forgotten))[1]
-        if used_ms is not None and ticks_diff(stamp_ms, used_ms) <= 0:
+        if echo != self._value(stamp_ms, peer) or used_ms is not None and ticks_diff(stamp_ms, used_ms) <= 0:
             return False
         self._note(peer, stamp_ms)
         return True

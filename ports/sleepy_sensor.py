@@ -57,12 +57,13 @@ def run(uri, read, count, interval_ms, mtype=coap.NON, sleep_ms=_sleep_ms):
 def main(words):
     """Send what the command line asks for; returns the exit code."""
     words = words + ["3", "10000", "non"][len(words) - 1 :]
-    is_right = len(words) == 4 and words[1].isdigit() and words[2].isdigit() and words[3] in ("con", "non")
-    if not is_right or not 0 < int(words[2]) < 100000000:  # 27 hours; ticks do not reach much further
+    counts = [coap._number(word) for word in words[1:3]]
+    is_right = len(words) == 4 and counts[0] >= 0 and words[3] in ("con", "non")
+    if not is_right or not 0 < counts[1] < 100000000:  # 27 hours; ticks do not reach much further
         print("usage: sleepy_sensor.py URI [READINGS [INTERVAL_MS [con]]]")
         return 1
     try:
-        run(words[0], lambda: "22.5", int(words[1]), int(words[2]), coap.CON if words[3] == "con" else coap.NON)
+        run(words[0], lambda: "22.5", *counts, coap.CON if words[3] == "con" else coap.NON)
     except ValueError as problem:
         print(problem)
     except OSError as problem:

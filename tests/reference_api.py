@@ -1,8 +1,8 @@
 """Where each member of aiocoap's Message and of CoAPy's connection module is in this library, and what proves it.
 
 ROWS: (API, member, ours, why it differs or "", test as "test_file.test_function"). `ours` is a path in the module
-coap: a name, or a class and its attribute; or "none: " and the reason. The names of aiocoap's deprecated accessors
-and of CoAPy's two published versions are here too.
+coap: a name, or a class and its attribute. The names of aiocoap's deprecated accessors and of CoAPy's two published
+versions are here too.
 """
 
 _MESSAGE = (
@@ -16,7 +16,7 @@ _MESSAGE = (
      "test_reference_api.test_mid_when_given_then_it_is_sent"),
     ("Message.token", "Message.token", "drawn at random, not counted",
      "test_reference_api.test_token_when_none_is_given_then_64_bits_drawn"),
-    ("Message.payload", "Message.payload", "one datagram's; a str is encoded",
+    ("Message.payload", "Message.payload", "one datagram's, with coap_block the whole body; a str is encoded",
      "test_reference_api.test_payload_when_assigned_then_bytes"),
     ("Message.opt", "Message.opt", "",
      "test_reference_api.test_opt_when_a_single_value_is_assigned_then_on_the_wire_and_back"),
@@ -168,8 +168,8 @@ _TUNING = (
     ("TransportTuning.MAX_RETRANSMIT", "Tuning.max_retransmit", "", _DEFAULTS),
     ("TransportTuning.NSTART", "Tuning.nstart", "obeyed",
      "test_reference_api.test_nstart_when_of_the_endpoint_then_so_many_are_outstanding"),
-    ("TransportTuning.DEFAULT_LEISURE", "none: answers to a group go at once", "RFC 7252 section 8.2 advises to wait",
-     "test_reference_endpoint.test_register_socket_when_of_a_group_then_the_rules_of_groups"),
+    ("TransportTuning.DEFAULT_LEISURE", "Tuning.leisure_ms", "an int in ms",
+     "test_groups.test_leisure_when_the_tuning_has_another_then_that"),
     ("TransportTuning.MAX_LATENCY", "Tuning.non_lifetime_ms", "fixed to 100 s in what follows from it", _DEFAULTS),
     ("TransportTuning.MAX_TRANSMIT_SPAN", "Tuning.max_transmit_span_ms", "an int in ms", _DEFAULTS),
     ("TransportTuning.MAX_TRANSMIT_WAIT", "Tuning.max_transmit_wait_ms", "an int in ms", _DEFAULTS),
@@ -177,9 +177,12 @@ _TUNING = (
     ("TransportTuning.EXCHANGE_LIFETIME", "Tuning.exchange_lifetime_ms", "an int in ms", _DEFAULTS),
     ("TransportTuning.EMPTY_ACK_DELAY", "Engine.acknowledge", "no timer: at the next process()",
      "test_reference_api.test_empty_ack_when_the_application_is_late_then_at_the_next_process"),
-    ("TransportTuning.DEFAULT_BLOCK_SIZE_EXP", "Options.block2", "the application sets the option",
+    ("TransportTuning.DEFAULT_BLOCK_SIZE_EXP", "Options.block2",
+     "6 as there, see coap_block.attach; without it the application sets the option",
      "test_reference_api.test_opt_when_block_then_the_uint_of_the_rfc"),
-    ("TransportTuning.OBSERVATION_RESET_TIME", "Options.observe", "the application reads the option", _SINGLE),
+    ("TransportTuning.OBSERVATION_RESET_TIME", "Options.observe",
+     "128 s in coap_observe; without it the application reads the option",
+     _SINGLE),
     ("TransportTuning.reliability", "Message.mtype", "CON, NON or None",
      "test_reference_api.test_mtype_when_none_then_con_to_one_peer_and_non_to_a_group"),
 )  # fmt: skip

@@ -533,6 +533,19 @@ def test_body_when_it_is_large_then_goes_in_blocks():
     assert pair.messages(CLIENT)[-1].opt.request_tag != asked[0].opt.request_tag
 
 
+def test_body_when_no_response_is_wanted_then_all_of_it_goes_all_the_same():
+    """RFC 7967 section 2, RFC 7959 section 2.3: a block goes when the one before was answered, so each is."""
+    for mtype in (coap.CON, coap.NON):
+        pair = Pair()
+        record = pair.send(coap.PUT, BODY, mtype=mtype, no_response=26)
+        check.eq((pair.bodies, record.error, record.response.message.code), ([BODY], None, coap.CHANGED))
+        check.eq([message.opt.no_response for message in pair.messages(CLIENT)], [None] * 5)
+        pair = Pair()
+        check.eq(pair.send(coap.PUT, b"x", mtype=mtype, no_response=26).error, None)
+        pair.network.run()  # a NON is done when it is sent
+        check.eq((pair.bodies, pair.messages(CLIENT)[0].opt.no_response), ([b"x"], 26))
+
+
 def test_body_when_the_server_takes_smaller_blocks_then_goes_on_in_them():
     """RFC 7959 section 2.3: NUM is converted."""
     script = Script(taken(szx=0), taken(), taken(coap.CHANGED), szx=1)

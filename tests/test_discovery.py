@@ -198,6 +198,15 @@ def test_filter_when_there_are_several_then_all_must_hold():
         check.eq(targets(engine, *queries), expected, queries)
 
 
+def test_filter_when_there_are_more_than_8_then_4_00():
+    """RFC 6690 section 4.1: hundreds in a datagram would take as long as thousands of other requests."""
+    engine = fake.engine()
+    engine.resource("t", rt="text")(lambda request, response: "x")
+    check.eq(targets(engine, *("rt=*",) * 8), ["/t"])
+    check.eq(discover(engine, *("rt=*",) * 9), (coap.BAD_REQUEST, ""))
+    check.eq(discover(engine, *("",) * 1000), (coap.BAD_REQUEST, ""))
+
+
 def test_filter_when_nothing_passes_then_an_empty_2_05_and_to_a_group_silence():
     """RFC 6690 section 4.1 and RFC 7252 section 8.2."""
     engine = catalogue()

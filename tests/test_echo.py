@@ -223,7 +223,7 @@ def test_echo_when_it_is_old_then_it_is_not_fresh():
     for start_ms in (0, 1 << 29, (1 << 30) - 5000):
         for age_ms, code in ((0, coap.CONTENT), (10000, coap.CONTENT), (10001, coap.UNAUTHORIZED), (600000, 129)):
             served = Served()
-            served.now_ms = coap.ticks_add(0, start_ms)
+            served.now_ms = start_ms
             echo = served.challenge()
             served.now_ms = coap.ticks_add(served.now_ms, age_ms)
             check.eq(served.code("large", echo=echo), code, (start_ms, age_ms))
@@ -316,6 +316,26 @@ def test_lock_when_the_echo_is_of_another_peer_or_old_then_4_01():
     echo = served.challenge("lock", coap.PUT, echo=echo)
     served.now_ms = 4001
     check.eq(served.code("lock", coap.PUT, echo=echo), coap.CHANGED)
+
+
+def test_lock_when_the_clock_is_anywhere_then_an_echo_holds_once_and_for_fresh_s():
+    """RFC 9175 section 2.3: also where ticks wrap, and beyond 2**30, to which they count on a 64 bit MicroPython."""
+    clocks = [0, (1 << 29) - 50, (1 << 30) - 50]
+    if coap.ticks_add((1 << 30) - 1, 1):  # 12 days after the start of a computer, 25, 50 and 1,000
+        clocks += [1 << 30, (1 << 31) - 50, (1 << 32) - 50, 1 << 33, 86400000000]
+    for begin_ms in clocks:
+        served = Served(fresh_s=2)
+        served.now_ms = begin_ms
+        first = served.challenge("lock", coap.PUT)
+        for stamp in (0, 1 << 28, 1 << 29, (1 << 30) - 1, 0xFFFFFFFF):
+            served.challenge("lock", coap.PUT, echo=stamp.to_bytes(4, "big") + bytes(8))
+        served.now_ms = coap.ticks_add(begin_ms, 100)
+        check.eq(served.code("lock", coap.PUT, echo=first), coap.CHANGED, begin_ms)
+        second = served.challenge("lock", coap.PUT, echo=first)
+        check.eq(served.code("lock", coap.PUT, echo=second), coap.CHANGED, begin_ms)
+        third = served.challenge("lock", coap.PUT, echo=second)
+        served.now_ms = coap.ticks_add(begin_ms, 2110)
+        check.eq(served.code("lock", coap.PUT, echo=third), coap.UNAUTHORIZED, begin_ms)
 
 
 def test_lock_when_a_group_is_asked_then_silence_and_nothing_happens():

@@ -509,6 +509,7 @@ def test_names_when_used_again_then_they_are_looked_up_once():
             check.eq(endpoint.send(coap.Message(coap.GET), "name:5684").remote[1], 5684)
             check.eq(sockets.looked_up, [("name", 5683), ("name", 5684)])
             check.eq(endpoint.resolve(address), address)
+        check.eq(hash(endpoint.resolve(bytearray(b"\2\0address"))), hash(b"\2\0address"))  # of getaddrinfo, unix port
 
 
 def test_names_when_a_transport_is_given_then_ipv4_is_the_default():

@@ -226,6 +226,21 @@ def test_group_when_1000_ask_for_what_is_promised_then_silence_and_all_is_forgot
     check.eq(len(group.engine._pending), 0)
 
 
+def test_group_when_what_was_promised_is_an_error_then_silence():
+    """RFC 7252 section 8.2: as if the handler had returned it at once; with No-Response no success goes either."""
+    for code, value, count in ((coap.CONTENT, 0, 1), (coap.CONTENT, 2, 0), (coap.NOT_FOUND, 0, 0), (0xA0, 0, 0)):
+        later = []
+
+        def promise(request, response, later=later):
+            later.append(response.copy())
+            return coap.LATER
+
+        group = serving(promise)
+        group.post(coap.GET, "r", no_response=value)
+        record = group.engine.send(later[0].copy(code=code, payload="text"))
+        check.eq((len(group.answers()), record.is_done(), record.error), (count, True, None), (code, value))
+
+
 # ---- No-Response (RFC 7967) ----
 
 

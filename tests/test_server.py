@@ -167,6 +167,27 @@ def test_response_when_it_just_fits_then_it_is_sent_else_5_00():
     check.eq(served.log, [("the response is longer than datagram_len", 53)])
 
 
+def test_response_when_too_large_and_5_00_is_unwanted_then_nothing():
+    """RFC 7967 section 2.1: No-Response 16 holds for the 5.00 that goes in the place of what does not fit, too."""
+    served = returning(b"x" * 60, datagram_len=64)
+    check.eq(summary(served.ask(no_response=16)), (coap.ACK, 0, 1, b"", b""))
+    check.eq(served.ask(mtype=coap.NON, no_response=16), None)
+    check.eq(served.ask(no_response=2).code, coap.INTERNAL_SERVER_ERROR)
+    check.eq(len(served.log), 3)
+
+
+def test_later_when_the_response_was_filled_too_long_then_nobody_is_told():
+    """RFC 7252 section 5.2.2: what was filled in does not go out, its copy does."""
+
+    def promise(request, response):
+        response.payload = b"x" * 100
+        return coap.LATER
+
+    served = Served(promise, datagram_len=64)
+    check.eq(summary(served.ask()), (coap.ACK, 0, 1, b"", b""))
+    check.eq(served.log, [])
+
+
 def test_request_when_too_large_then_4_13():
     """RFC 7252 section 5.9.2.9: CON and NON; the handler is not called; a response is ignored."""
     served = returning("x", datagram_len=64)

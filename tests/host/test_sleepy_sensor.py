@@ -125,6 +125,8 @@ USAGE = "usage: sleepy_sensor.py URI [READINGS [INTERVAL_MS [con]]]"
         (("coap://127.0.0.1/x", "-1"), USAGE),
         (("coap://127.0.0.1/x", "1", "1.5"), USAGE),
         (("coap://127.0.0.1/x", "1", "999999999999"), USAGE),
+        (("coap://127.0.0.1/x", "²"), USAGE),
+        (("coap://127.0.0.1/x", "1", "²"), USAGE),
         (("coap://127.0.0.1/x", "1", "10", "ack"), USAGE),
         (("coap://127.0.0.1/x", "1", "10", "con", "more"), USAGE),
         (("foo", "1", "10"), "not 'foo'"),
