@@ -394,11 +394,9 @@ def _place(number):
 
 def _fits(place, length):
     """Whether a value of the option at `place` may have `length` bytes."""
-    if length <= 40:
-        return _LENGTHS[place] >> length & 1 == 1
-    if _FORMAT[place] == _ANY:
-        return length <= 65804
-    return _LENGTHS[place] < 0 and length <= _LONGEST.get(place, 255)
+    if not _LENGTHS[place] >> length & 1:
+        return False
+    return length <= 40 or length <= (65804 if _FORMAT[place] == _ANY else _LONGEST.get(place, 255))
 
 
 def _text(value, number):
@@ -409,28 +407,36 @@ def _text(value, number):
         raise FormatError("option %d is not UTF-8" % number) from None
 
 
-def _read_value(p, start, kind):
-    """The value under the cursor of `p`, of the format `kind`; raises FormatError if it is text and not UTF-8."""
-    if kind == _STRING:
-        return _text(p[_DATA][start : p[_STOP]], p[_NUMBER])
+def _read_value(p, start, place):
+    """The value under the cursor of `p`, of the option at `place`; None if it may not have that length.
+
+    Raises FormatError if it is text and not UTF-8.
+    """
+    stop = p[_STOP]
+    if not _fits(place, stop - start):
+        return None
+    kind = _FORMAT[place]
     if kind == _UINT:
-        return _uint(p[_DATA], start, p[_STOP])
-    return kind == _EMPTY or bytes(p[_DATA][start : p[_STOP]])
+        return _uint(p[_DATA], start, stop)
+    value = p[_DATA][start:stop]
+    if kind == _STRING:
+        return _text(value, p[_NUMBER])
+    return kind == _EMPTY or bytes(value)
 
 
-def _values(p, number):
-    """The values of option `number` in `p`, a tuple in their order; without those of a forbidden length."""
+def _values(p, number, is_one=False):
+    """The values of option `number` in `p`, a tuple in their order, or the first; none of a forbidden length."""
     if p[_START] and number <= _MAX_KNOWN and not p[_SEEN] >> number & 1:
         return ()
     place = _place(number)
     values = []
     at = _find(p, number)
     while at >= 0:
-        if _fits(place, p[_STOP] - at):
-            value = _read_value(p, at, _FORMAT[place])
+        value = _read_value(p, at, place)
+        if value is not None:
             values.append(value)
         at = p[_STOP]
-        if at >= p[_END] or p[_DATA][at] >> 4:
+        if at >= p[_END] or p[_DATA][at] >> 4 or is_one and values:
             break
         at = _step(p, at)
     return tuple(values)
@@ -661,7 +667,7 @@ class Options:
         number = _NAMES.get(name) or _no_option(name)
         if number < 0:
             return _values(self.packet, -number)
-        values = _values(self.packet, number)
+        values = _values(self.packet, number, True)
         if values:
             return values[0]
         return False if number == _IF_NONE_MATCH else None
@@ -797,10 +803,10 @@ class Message:
         p[_NUMBER] = 0
         while at < p[_END]:
             at = _step(p, at)
-            place = _place(p[_NUMBER])
-            kind = _FORMAT[place] if _fits(place, p[_STOP] - at) else _ANY
-            found.append((p[_NUMBER], _read_value(p, at, kind)))
-            at = p[_STOP]
+            value = _read_value(p, at, _place(p[_NUMBER]))
+            stop = p[_STOP]
+            found.append((p[_NUMBER], bytes(p[_DATA][at:stop]) if value is None else value))
+            at = stop
         return tuple(found)
 
     def find_option(self, number):
@@ -986,11 +992,11 @@ class Message:
         in `ignore_options`; of a FETCH the payload, too (RFC 8132 section 2).
         """
         code = self.code
-        key = code, bytes(self.payload) if code == FETCH else b""
+        key = [code, bytes(self.payload) if code == FETCH else b""]
         for pair in _raw_options(self.packet):
             if pair[0] & 0x1E != 0x1C and pair[0] != _OBSERVE and pair[0] not in ignore_options:
-                key += (pair,)
-        return key
+                key.append(pair)
+        return tuple(key)
 
     def __eq__(self, other):
         """Whether both have the same code, type, message ID, token, options and payload."""
@@ -1013,7 +1019,7 @@ class Message:
             line += " " + ("CON", "NON", "ACK", "RST")[p[_MTYPE]]
         if p[_MID] is not None:
             line += " mid=%d" % p[_MID]
-        line += " token=" + bytes(self.token).hex()
+        line += " token=" + (bytes(self.token).hex() or "")  # up to MicroPython 1.27 b"".hex() is b""
         for number, value in _raw_options(p):
             if _FORMAT[_place(number)] == _UINT:
                 value = _uint(value, 0, len(value))
@@ -1025,7 +1031,7 @@ class Message:
 
 
 def code_text(code):
-    """A code as in `2.05 Content` or `GET`, the name as in the RFCs."""
+    """A code as in `2.05 Content` or `GET`, in the words of the RFCs."""
     if not code:
         return "Empty" if code == 0 else "no code"
     if code < 8:
@@ -1323,7 +1329,8 @@ class ReceptionRecord:
         """Answer the request with a response Message, or one made of `code`, `payload` and options by name.
 
         It is piggybacked on the ACK of a CON, or a message of its own if that went before.
-        Raises ValueError if it was answered, or the response is none or too long; TypeError for what is beside a Message.
+        Raises ValueError if it was answered, or the response is none or too long; TypeError if something is beside a
+        Message.
         """
         if self.has_responded:
             raise ValueError("the message was answered")
@@ -2696,9 +2703,10 @@ class Endpoint(Engine):
       datagram_len    1152 longest datagram in bytes; a longer request is answered 4.13; 1 each
       tuning               Tuning of all messages that have none of their own; 80
 
-    `log`, if set, is called as log(text, value) when a handler raised or a datagram could not be sent; `on_end`, if
-    set, with each TransmissionRecord that has ended: answered, given up or cancelled. It may send, as a handler may.
-    What these two raise comes out of process(). Raises OSError if the port is taken.
+    `log`, if set, is called as log(text, value) when a handler raised, a datagram could not be sent or there was no
+    memory for what one asks; `on_end`, if set, with each TransmissionRecord that has ended: answered, given up or
+    cancelled. It may send, as a handler may. What these two raise comes out of process().
+    Raises OSError if the port is taken.
     """
 
     def __init__(self, port=None, host="0.0.0.0", family=None, sock=None, random=None, **tables):
@@ -2880,10 +2888,13 @@ class Endpoint(Engine):
         left = None
         while left != self._left:
             left = self._left
-            for ready in self._ready(wait_ms):
-                self._receive_from(ready[0])
-                if self.received is not None or self._left <= 0:
-                    return
+            try:
+                for ready in self._ready(wait_ms):
+                    self._receive_from(ready[0])
+                    if self.received is not None or self._left <= 0:
+                        return
+            except MemoryError as error:
+                self._lose(error, left)
             wait_ms = 0
 
     def _send_due(self, now_ms, wait_ms):
@@ -2907,11 +2918,24 @@ class Endpoint(Engine):
     def _ask_transports(self, wait_ms):
         """Handle a datagram of each transport that cannot be polled; returns how long to wait then."""
         left = self._left
-        for transport in self._asked:
-            self._receive_from(transport)
-            if self.received is not None:
-                break
+        try:
+            for transport in self._asked:
+                self._receive_from(transport)
+                if self.received is not None:
+                    break
+        except MemoryError as error:
+            self._lose(error, left)
         return min(wait_ms, _ASK_MS) if self._left == left else 0
+
+    def _lose(self, error, left):
+        """Log that a datagram could not be handled; raise `error` if there was no room for the datagram itself.
+
+        It would be there again, at once. `left` is what _left was before.
+        """
+        if self._left == left:
+            raise error
+        if self.log:
+            self.log("no memory for what a datagram asks for", error)
 
     def _receive_from(self, sock):
         """Read one datagram, if there is one, handle it and answer."""
@@ -3033,17 +3057,23 @@ class Endpoint(Engine):
         Raises Timeout, Reset, Rejected, Closed, Full, or what an extension names; OSError if the name is not known;
         TypeError and ValueError as Message and send; RuntimeError in a handler.
         """
+        message = Message(method, uri=uri, payload=payload, **options)
+        record = self._exchange(message, timeout_ms)
+        if record.error:
+            raise record.error(uri)
+        return record.response and record.response.message
+
+    def _exchange(self, message, timeout_ms):
+        """Send `message` to its remote and serve until that has ended; returns its record."""
         if self._is_in_handler:
             raise RuntimeError(_IN_HANDLER)
         self.acknowledge()
-        record = self.send(Message(method, uri=uri, payload=payload, **options), None, timeout_ms)
+        record = self.send(message, None, timeout_ms)
         try:
             self.wait(record)
         finally:
             record.cancel()  # unless it has ended
-        if record.error:
-            raise record.error(uri)
-        return record.response and record.response.message
+        return record
 
     def wait(self, record):
         """Serve until the exchange of `record`, a TransmissionRecord, has ended; what else comes is for process().
@@ -3085,6 +3115,24 @@ class Endpoint(Engine):
     def fetch(self, uri, payload=b"", **options):
         """request(FETCH, ...)"""
         return self.request(FETCH, uri, payload, **options)
+
+    def patch(self, uri, payload=b"", **options):
+        """request(PATCH, ...)"""
+        return self.request(PATCH, uri, payload, **options)
+
+    def ipatch(self, uri, payload=b"", **options):
+        """request(IPATCH, ...)"""
+        return self.request(IPATCH, uri, payload, **options)
+
+    def ping(self, remote, timeout_ms=None):
+        """Ask whether somebody is at `remote`, "host[:port]" or an address (RFC 7252 section 4.3), serving meanwhile.
+
+        Returns how many ms the answer took. Raises as request, Timeout if there is none.
+        """
+        record = self._exchange(Message(0, remote=remote), timeout_ms)
+        if record.error and record.error is not Reset:  # an empty ACK is a sign of life, too
+            raise record.error(remote)
+        return ticks_diff(record.last_event_ms, record.transmitted_ms)
 
     def close(self):
         """Close the sockets and end every open exchange with Closed, which send and process raise from now on."""

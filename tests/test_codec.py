@@ -174,6 +174,24 @@ def test_option_when_repeated_five_times_then_five_in_order():
     check.eq((message.opt.etags, message.opt.etag, message.find_option(4)), (etags, b"1", etags))
 
 
+def test_option_when_repeated_a_thousand_times_and_read_as_one_then_the_others_are_not_read():
+    """RFC 7252 section 5.4.5: a list of them would take the heap of a board, at a stranger's datagram."""
+    read_value = coap._read_value
+    read = []
+
+    def counted(p, start, place):
+        read.append(start)
+        return read_value(p, start, place)
+
+    coap._read_value = counted
+    try:
+        message = Message.decode(b"\x40\x01\0\1\x60" + 1000 * b"\0" + b"\xb1a" + 100 * b"\x01b")
+        check.eq((message.opt.observe, message.opt.proxy_uri, len(read)), (0, None, 1))
+        check.eq((len(message.find_option(6)), len(message.find_option(17))), (1001, 101))
+    finally:
+        coap._read_value = read_value
+
+
 def test_option_when_replaced_or_deleted_then_the_others_stay():
     """RFC 7252 section 3.1: deltas follow."""
     message = Message(GET, mtype=CON, mid=1, uri_host="h", uri_path=("a", "b"), uri_query=("q",))

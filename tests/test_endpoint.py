@@ -541,7 +541,7 @@ def test_sockets_when_there_are_none_then_value_error():
 
 
 class Answering(fake.Transport):
-    """A peer that answers each request by what `answer` makes of its Message, and then what `later` holds."""
+    """A peer that answers each request or ping by what `answer` makes of its Message, and then what `later` holds."""
 
     later = ()
 
@@ -550,7 +550,7 @@ class Answering(fake.Transport):
         self.answer = answer
 
     def sendto(self, data, peer):
-        if data[1]:
+        if data[1] or data[0] == 0x40:
             self.inbox.append((self.answer(coap.Message.decode(bytes(data))), peer))
             self.inbox += self.later
         return super().sendto(data, peer)
@@ -573,8 +573,9 @@ def test_request_when_answered_then_the_response():
     check.eq(here.post("coap://there/r", b"in").code, coap.CREATED)
     check.eq(here.delete("coap://there/r").code, coap.DELETED)
     check.eq(here.fetch("coap://there/r", b"in", content_format=0).code, coap.CONTENT)
-    check.eq(here.request(coap.PATCH, "coap://there/r", "in").code, coap.CHANGED)
-    check.eq([item[0] for item in seen], [1, 1, 3, 2, 4, 5, 6])
+    check.eq(here.patch("coap://there/r", "in").code, coap.CHANGED)
+    check.eq(here.ipatch("coap://there/r", b"in", content_format=0).code, coap.CHANGED)
+    check.eq([item[0] for item in seen], [1, 1, 3, 2, 4, 5, 6, 7])
     check.eq((seen[1][2], seen[2][1], seen[2][3]), (coap.NON, b"in", ("a=1",)))
 
 
@@ -621,6 +622,33 @@ def test_request_when_it_is_reset_then_reset():
         endpoint = coap.Endpoint(sock=Answering(answer))
         endpoint.resolve = Resolver(PEER)
         check.raises(error, endpoint.get, "coap://x/r")
+
+
+def test_ping_when_answered_then_how_long_it_took():
+    """RFC 7252 section 4.3: a Reset is the answer; an empty ACK, which is none of CoAP's, shows life as well."""
+    for answer in (
+        lambda message: empty(coap.RST, message.mid),
+        lambda message: empty(coap.ACK, message.mid),
+    ):
+        transport = Answering(answer)
+        endpoint = coap.Endpoint(sock=transport)
+        with fake.Clock():
+            check.eq(endpoint.ping(PEER), 0)
+        check.eq([datagram[:2] for datagram, _ in transport.sent], [b"\x40\x00"])
+
+
+def test_ping_when_nobody_answers_then_timeout_and_in_a_handler_runtime_error():
+    """RFC 7252 section 4.3: retransmitted as any CON; nothing stays open."""
+    with fake.Clock() as clock:
+        endpoint, transport = serve()
+        check.raises(coap.Timeout, endpoint.ping, "192.0.2.1", timeout_ms=4000)
+        check.eq((clock.now_ms, len(transport.sent) > 1, endpoint.next_event_ms() > 100000), (4000, True, True))
+        check.raises(ValueError, endpoint.ping, "coap://192.0.2.1")
+        endpoint.resource("r2").get(lambda *_: str(check.raises(RuntimeError, endpoint.ping, "192.0.2.1")))
+        transport.inbox.append((packet(coap.GET, 1, uri_path=("r2",)), PEER))
+        endpoint.process(0)
+        check.eq(fake.head(transport.sent[-1][0])[:2], (coap.ACK, coap.CONTENT))
+        check.eq(len(endpoint._queue), 0)
 
 
 def test_request_when_it_wants_no_response_then_none_once_it_has_gone():

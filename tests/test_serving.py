@@ -141,6 +141,52 @@ def test_request_when_an_extension_raises_then_the_next_is_served():
                 check.eq(server.ask(coap.GET, mid=3).payload, b"text", hook)
 
 
+class Polled(fake.Transport):
+    """A transport as one that can be polled; what `failure` is comes out of recvfrom."""
+
+    failure = None
+
+    def recvfrom(self, n):
+        if self.failure:
+            raise self.failure
+        return super().recvfrom(n)
+
+    def ready(self, wait_ms):
+        return [(self,)] if self.inbox else []
+
+    def endpoint(self, is_polled):
+        endpoint = coap.Endpoint(sock=self)
+        if is_polled:
+            endpoint._asked.clear()
+            endpoint._polled.append(self)
+            endpoint._ready = self.ready
+        return endpoint
+
+
+def test_process_when_there_is_no_memory_for_what_a_datagram_asks_then_it_is_lost_and_logged():
+    """RFC 7252 section 4.2: as if it had been lost on its way; what came behind it is handled."""
+    requests = [packet(coap.GET, mid, uri_path=("r",)) for mid in (1, 2, 3)]
+    told = []
+    for is_polled in False, True:
+        transport = Polled(*[(request, PEER) for request in requests])
+        endpoint = transport.endpoint(is_polled)
+        endpoint.resource("r").get(lambda request, response: "text")
+        endpoint.attach(Extension("request", MemoryError()))
+        endpoint.log = lambda text, value: told.append((text, type(value)))
+        while transport.inbox:
+            endpoint.process(0)
+        check.eq([datagram[2:4] for datagram, _ in transport.sent], [b"\0\x02", b"\0\x03"])
+    check.eq(told, 2 * [("no memory for what a datagram asks for", MemoryError)])
+
+
+def test_process_when_there_is_no_room_for_a_datagram_then_memory_error():
+    """Endpoint.process: it stays in the socket, so going on would be a loop without end."""
+    for is_polled in False, True:
+        transport = Polled((packet(coap.GET, 1), PEER))
+        transport.failure = MemoryError()
+        check.raises(MemoryError, transport.endpoint(is_polled).process, None)
+
+
 def test_request_when_the_heap_is_locked_then_memory_error_and_later_ones_are_served():
     """RFC 7252 section 4.2: not even a new generator has room."""
     server = Server()
