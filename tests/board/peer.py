@@ -37,13 +37,6 @@ while True:
 """
 
 
-def free_port():
-    """Returns the number of a UDP port that nobody uses on this computer, and so not on a board that it plays."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
 class Peer:
     """A UDP socket connected to `host`, `port`; `address` is what the board has to send to.
 

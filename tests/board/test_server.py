@@ -3,10 +3,11 @@
 import random
 
 import pytest
-from peer import SERVER, TUNING_MS, Peer, assert_gaps, free_port, make
+from peer import SERVER, TUNING_MS, Peer, assert_gaps, make
 
 import coap
 import corpus
+from loopback import free_port
 
 PING = b"\x40\x00\xff\xfe"
 PONG = b"\x70\x00\xff\xfe"

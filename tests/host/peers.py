@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pytest
 
+from loopback import free_port
 from programs import ROOT, node_package, program
 
 HOST = "127.0.0.1"
@@ -46,13 +47,6 @@ def url(port, path):
 # ---- datagrams ----
 
 
-def free_port():
-    """A UDP port of 127.0.0.1 that nobody uses."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind((HOST, 0))
-        return sock.getsockname()[1]
-
-
 def replies(port, *datagrams, timeout_s=ANSWER_TIMEOUT_S):
     """Sends datagrams and a ping from one socket; returns what comes back, up to the answer to the ping.
 
@@ -65,6 +59,8 @@ def replies(port, *datagrams, timeout_s=ANSWER_TIMEOUT_S):
             sock.sendto(datagram, (HOST, port))
         while not received or received[-1][2:4] != PING[2:4]:
             received.append(sock.recv(2048))
+            if received[-1] == PING:  # nobody had the port, and the system gave it to this very socket
+                raise TimeoutError("only this socket itself hears what is sent there")
     return received
 
 

@@ -21,8 +21,9 @@ import coap_oscore
 import coap_oscore_keys
 import deploy
 import device
+from loopback import free_port
 from programs import ROOT, program
-from rehearsal import free_port, rehearsed_board
+from rehearsal import rehearsed_board
 
 DEPLOYED = {"main.py", "board.mpy", "sensor_server.mpy", "lib/coap.mpy"}
 

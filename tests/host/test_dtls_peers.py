@@ -226,10 +226,7 @@ def libcoap(uri, *words, identity="sensor", key=KEY, payload=None, wait_s=5):
 def libcoap_server():
     """libcoap's server; gives the port of its coaps."""
     program("coap-server-openssl")
-    while True:
-        port = free_port()
-        with contextlib.suppress(OSError), udp(port=port + 1):
-            break
+    port = free_port(following=1)
     with running("coap-server-openssl", "-A", HOST, "-p", port, "-d", "5", "-k", KEY, port=port):
         yield port + 1
 
