@@ -88,19 +88,21 @@ def doubling_relay(server_port):
 
 
 def relay_twice(front, back, sent, ended):
-    """Doubles datagrams between one client of `front` and `back`, until `ended` is set."""
+    """Doubles datagrams between one client of `front` and `back`, until `ended` is set and nothing is left."""
     client = None
-    while not ended.is_set():
-        ready = select.select([front, back], [], [], 0.05)[0]
-        if front in ready:
-            datagram, client = front.recvfrom(2048)
-            sent.append(datagram)
-            back.send(datagram)
-            back.send(datagram)
-        if back in ready:
-            datagram = back.recv(2048)
-            front.sendto(datagram, client)
-            front.sendto(datagram, client)
+    is_last = False
+    while not is_last:
+        is_last = ended.is_set()
+        while ready := select.select([front, back], [], [], 0 if is_last else 0.05)[0]:
+            if front in ready:
+                datagram, client = front.recvfrom(2048)
+                sent.append(datagram)
+                back.send(datagram)
+                back.send(datagram)
+            if back in ready:
+                datagram = back.recv(2048)
+                front.sendto(datagram, client)
+                front.sendto(datagram, client)
 
 
 # ---- servers ----
