@@ -1,7 +1,7 @@
 """The board asks, and sleeps; this computer answers late, twice, wrongly or not at all."""
 
 import pytest
-from peer import TOLERANCE_MS, TUNING_MS, Peer, assert_gaps, reply
+from peer import TOLERANCE_MS, TUNING_MS, Peer, assert_gaps, on_time, reply
 
 import coap
 
@@ -46,6 +46,7 @@ def start(board, peer, program):
     board.device.start((BEGIN + program).format(address=peer.address, port=peer.port, timeout_ms=TUNING_MS))
 
 
+@on_time
 def test_request_when_the_first_answers_are_lost_then_repeated_in_time_and_answered(board, peer):
     """RFC 7252 section 4.2: the same datagram after 1 and 3 times ACK_TIMEOUT, by the board's clock."""
     start(board, peer, ASK)
@@ -56,6 +57,7 @@ def test_request_when_the_first_answers_are_lost_then_repeated_in_time_and_answe
     assert board.device.finish() == "b'at last'\n"
 
 
+@on_time
 def test_request_when_nobody_answers_then_timeout_in_time(board, peer):
     """RFC 7252 section 4.8.2: MAX_TRANSMIT_WAIT is 7 times ACK_TIMEOUT here."""
     start(board, peer, ASK)
@@ -63,6 +65,7 @@ def test_request_when_nobody_answers_then_timeout_in_time(board, peer):
     assert name == "Timeout" and abs(int(ms) - 7 * TUNING_MS) <= TOLERANCE_MS
 
 
+@on_time
 def test_request_when_reset_then_ended_at_once(board, peer):
     """RFC 7252 section 4.2."""
     start(board, peer, ASK)
@@ -86,6 +89,7 @@ def test_request_when_answers_are_forged_and_empty_then_only_the_right_one_count
     assert board.device.finish() == "b'right'\n"
 
 
+@on_time
 def test_request_when_answered_apart_and_twice_then_both_are_acknowledged(board, peer):
     """RFC 7252 sections 4.5 and 5.2.2: an empty ACK, later a CON, whose ACK is lost."""
     start(board, peer, ASK + "    for _ in range(10): endpoint.process(50)\n")
@@ -100,6 +104,7 @@ def test_request_when_answered_apart_and_twice_then_both_are_acknowledged(board,
     assert board.device.finish() == "b'later'\n"
 
 
+@on_time
 def test_retransmission_when_asleep_by_next_event_ms_then_in_time(board, peer):
     """RFC 7252 section 4.2: who sleeps as long as next_event_ms allows misses nothing."""
     start(board, peer, SLEEP)
@@ -109,6 +114,7 @@ def test_retransmission_when_asleep_by_next_event_ms_then_in_time(board, peer):
     assert said[-1] == "Timeout" and len(said) <= 8, said
 
 
+@on_time
 def test_ticks_when_a_second_passes_then_a_second_is_counted(board, peer):
     """The board's clock and sleep, against this computer's."""
     start(

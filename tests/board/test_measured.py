@@ -3,9 +3,10 @@
 import statistics
 import time
 
-from peer import SERVER, TUNING_MS, Peer, free_port, make
+from peer import SERVER, TUNING_MS, Peer, make
 
 import coap
+from loopback import free_port
 
 EXCHANGES = 100
 

@@ -3,10 +3,11 @@
 import random
 
 import pytest
-from peer import SERVER, TUNING_MS, Peer, assert_gaps, free_port, make
+from peer import SERVER, TUNING_MS, Peer, assert_gaps, make, on_time
 
 import coap
 import corpus
+from loopback import free_port
 
 PING = b"\x40\x00\xff\xfe"
 PONG = b"\x70\x00\xff\xfe"
@@ -65,6 +66,7 @@ def test_post_when_repeated_then_the_same_bytes_and_executed_once(peer):
     assert answers == [answers[0]] * 4 and int(coap.Message.decode(answers[0]).payload) == after - 1
 
 
+@on_time
 def test_separate_response_when_its_acks_are_lost_then_repeated_with_doubling_time(peer):
     """RFC 7252 sections 4.2 and 5.2.2: real time; the ACK of the fourth copy ends it."""
     request = make(coap.GET, "slow")
@@ -79,6 +81,7 @@ def test_separate_response_when_its_acks_are_lost_then_repeated_with_doubling_ti
     assert peer.receive(1)[0] is None
 
 
+@on_time
 def test_separate_response_when_acknowledged_then_not_repeated(peer):
     """RFC 7252 section 4.2."""
     peer.send(make(coap.GET, "slow"))

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pytest
 
+from loopback import free_port
 from programs import ROOT, node_package, program
 
 HOST = "127.0.0.1"
@@ -46,13 +47,6 @@ def url(port, path):
 # ---- datagrams ----
 
 
-def free_port():
-    """A UDP port of 127.0.0.1 that nobody uses."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind((HOST, 0))
-        return sock.getsockname()[1]
-
-
 def replies(port, *datagrams, timeout_s=ANSWER_TIMEOUT_S):
     """Sends datagrams and a ping from one socket; returns what comes back, up to the answer to the ping.
 
@@ -65,6 +59,8 @@ def replies(port, *datagrams, timeout_s=ANSWER_TIMEOUT_S):
             sock.sendto(datagram, (HOST, port))
         while not received or received[-1][2:4] != PING[2:4]:
             received.append(sock.recv(2048))
+            if received[-1] == PING:  # nobody had the port, and the system gave it to this very socket
+                raise TimeoutError("only this socket itself hears what is sent there")
     return received
 
 
@@ -92,19 +88,21 @@ def doubling_relay(server_port):
 
 
 def relay_twice(front, back, sent, ended):
-    """Doubles datagrams between one client of `front` and `back`, until `ended` is set."""
+    """Doubles datagrams between one client of `front` and `back`, until `ended` is set and nothing is left."""
     client = None
-    while not ended.is_set():
-        ready = select.select([front, back], [], [], 0.05)[0]
-        if front in ready:
-            datagram, client = front.recvfrom(2048)
-            sent.append(datagram)
-            back.send(datagram)
-            back.send(datagram)
-        if back in ready:
-            datagram = back.recv(2048)
-            front.sendto(datagram, client)
-            front.sendto(datagram, client)
+    is_last = False
+    while not is_last:
+        is_last = ended.is_set()
+        while ready := select.select([front, back], [], [], 0 if is_last else 0.05)[0]:
+            if front in ready:
+                datagram, client = front.recvfrom(2048)
+                sent.append(datagram)
+                back.send(datagram)
+                back.send(datagram)
+            if back in ready:
+                datagram = back.recv(2048)
+                front.sendto(datagram, client)
+                front.sendto(datagram, client)
 
 
 # ---- servers ----

@@ -1,8 +1,7 @@
-"""A rehearsed board (tools/board_pty.py) for a `with`, and UDP ports that nobody uses."""
+"""A rehearsed board (tools/board_pty.py) for a `with`."""
 
 import contextlib
 import resource
-import socket
 import subprocess
 import sys
 
@@ -30,10 +29,3 @@ def rehearsed_board(folder, *words, heap=None, file_len=None):
             yield board.stdout.readline().strip(), board
         finally:
             board.terminate()
-
-
-def free_port():
-    """Returns the number of a UDP port that nobody uses."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]

@@ -5,9 +5,11 @@ Our side runs on CPython and on MicroPython.
 
 import contextlib
 import json
+import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -37,7 +39,7 @@ import sys
 sys.path.append(".frozen")
 """
 
-# Sends all requests at once, prints the results as JSON. Arguments: files of URIs, one a line.
+# Sends all requests at once, prints [index, result] of each as JSON, as they end. Arguments: file of URIs, one a line.
 ASK = (
     FROZEN
     + """
@@ -48,21 +50,21 @@ import coap
 import coap_aio
 
 
-async def ask(aio, uri):
+async def ask(aio, n, uri, ended):
     try:
-        response = await aio.get(uri, timeout_ms=1500)
+        response = await aio.get(uri, timeout_ms=1500 if uri.endswith("/unreachable") else 20000)
     except (coap.Error, OSError, ValueError) as error:
-        return type(error).__name__
-    return "%s %s" % (coap.code_text(response.code)[:4], str(response.payload, "utf-8"))
+        return ended.append([n, type(error).__name__])
+    ended.append([n, "%s %s" % (coap.code_text(response.code)[:4], str(response.payload, "utf-8"))])
 
 
 async def main():
     aio = coap_aio.Aio(coap.Endpoint())
     with open(sys.argv[1]) as lines:
         uris = lines.read().split()
-    begin_ms = coap.ticks_ms()
-    results = await asyncio.gather(*[ask(aio, uri) for uri in uris])
-    print(json.dumps([results, coap.ticks_diff(coap.ticks_ms(), begin_ms)]))
+    ended = []
+    await asyncio.gather(*[ask(aio, n, uri, ended) for n, uri in enumerate(uris)])
+    print(json.dumps(ended))
     aio.close()
 
 
@@ -123,13 +125,14 @@ def runtime(request):
 
 
 def ask_at_once(runtime, folder, uris):
-    """([result of each], ms): a code and payload, or the name of the exception."""
+    """([result of each], the first to end): a code and payload, or the name of the exception."""
     (folder / "ask.py").write_text(ASK)
     (folder / "uris").write_text("\n".join(uris))
     command = [interpreter(runtime), folder / "ask.py", folder / "uris"]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=TIME_LIMIT_S)
     assert done.returncode == 0 and not done.stderr, done.stdout + done.stderr
-    return json.loads(done.stdout)
+    ended = json.loads(done.stdout)
+    return [result for _, result in sorted(ended)], uris[ended[0][0]]
 
 
 @contextlib.contextmanager
@@ -142,23 +145,23 @@ def aio_server(runtime, folder, asked="coap://127.0.0.1"):
 
 
 def test_requests_to_many_servers_at_once_end_each_in_its_own_way(runtime, tmp_path):
-    """RFC 7252: piggybacked, separate, an error, nobody there, a name that is none; within the slowest one's time"""
+    """RFC 7252: piggybacked, separate, an error, nobody there, a name that is none; none waits for another's end"""
     with aiocoap_server() as aiocoap, libcoap_server() as libcoap, node_server() as node:
         expected = {
+            url(free_port(), "/unreachable"): "Timeout",
             url(aiocoap, "/t"): "2.05 hello",
             url(aiocoap, "/slow"): "2.05 done",
             url(node, "/t"): "2.05 hello",
             url(node, "/slow"): "2.05 done",
             url(aiocoap, "/none"): "4.04 ",
-            url(free_port(), "/unreachable"): "Timeout",
             "coap://does-not-exist.invalid/t": "OSError",
             "http:/x": "ValueError",
         }
-        results, took_ms = ask_at_once(runtime, tmp_path, [*expected, url(libcoap, "/")])
+        results, first = ask_at_once(runtime, tmp_path, [*expected, url(libcoap, "/")])
     results = [result.replace("gaierror", "OSError") for result in results]
     assert dict(zip(expected, results)) == expected
     assert results[-1].startswith("2.05 This is a test server")
-    assert took_ms < 5000
+    assert not first.endswith("/unreachable")
 
 
 def test_sixty_requests_at_once_are_all_answered(runtime, tmp_path):
@@ -185,25 +188,27 @@ def test_server_in_asyncio_asks_another_while_it_serves(runtime, tmp_path):
 
 
 def test_server_in_asyncio_when_idle_then_it_sleeps(runtime, tmp_path):
-    """No busy polling: the process's processor time stands still"""
+    """No busy polling: the process is not woken"""
     (tmp_path / "serve.py").write_text(SERVE)
     port = free_port()
     with subprocess.Popen([interpreter(runtime), tmp_path / "serve.py", str(port)], env=ENVIRONMENT) as server:
         try:
             wait_until_answering(server, port)
             ask_by_libcoap(url(port, "/slow"))
-            before = cpu_ticks(server.pid)
-            time.sleep(1)
-            assert cpu_ticks(server.pid) - before <= 1  # of 10 ms
+            woken = []
+            while woken[-2:] != [0, 0]:  # the client's last ACK may come late; what polls finds no such second
+                assert len(woken) < 10, woken
+                before = wakings(server.pid)
+                time.sleep(0.5)
+                woken.append(wakings(server.pid) - before)
         finally:
             server.kill()
 
 
-def cpu_ticks(pid):
-    """The processor time a process has used, in ticks of 10 ms (proc(5))."""
-    with open(f"/proc/{pid}/stat") as stat:
-        fields = stat.read().rsplit(")", 1)[1].split()
-    return int(fields[11]) + int(fields[12])
+def wakings(pid):
+    """How often a process has stopped for something to wait for, or for others (proc(5))."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return sum([int(number) for number in re.findall(r"ctxt_switches:\s*(\d+)", status)])
 
 
 def test_server_on_cpython_when_interrupted_then_it_ends(tmp_path):
@@ -212,7 +217,9 @@ def test_server_on_cpython_when_interrupted_then_it_ends(tmp_path):
     port = free_port()
     command = [interpreter("cpython"), tmp_path / "serve.py", str(port)]
     with subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True) as server:
-        time.sleep(0.5)
-        server.send_signal(signal.SIGINT)
-        _, errors = server.communicate(timeout=5)
+        try:
+            wait_until_answering(server, port)
+        finally:
+            server.send_signal(signal.SIGINT)
+        _, errors = server.communicate(timeout=TIME_LIMIT_S)
     assert errors.strip().endswith("KeyboardInterrupt") and "never retrieved" not in errors

@@ -67,13 +67,13 @@ def relay(front, back, noted, ended):
     client = None
     while not ended.is_set():
         for ready in select.select([front, back], [], [], 0.05)[0]:
+            datagram, sender = ready.recvfrom(2048)
+            noted.append((ready is back, coap.Message.decode(datagram)))  # before a client that gets it can have ended
             if ready is front:
-                datagram, client = front.recvfrom(2048)
+                client = sender
                 back.send(datagram)
             else:
-                datagram = back.recv(2048)
                 front.sendto(datagram, client)
-            noted.append((ready is back, coap.Message.decode(datagram)))
 
 
 def block_numbers(noted, is_reply, name):

@@ -5,15 +5,23 @@ import subprocess
 import sys
 import threading
 
+from loopback import free_port
 from programs import ROOT, program
 
 
 def test_demo_when_run_then_every_exchange_is_answered_and_ctrl_c_ends_it():
     program("micropython")
-    command = [sys.executable, "-u", ROOT / "tools/demo.py"]
+    command = [sys.executable, "-u", ROOT / "tools/demo.py", str(free_port())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as demo:
-        threading.Timer(5, demo.send_signal, [signal.SIGINT]).start()
-        output = demo.communicate(timeout=30)[0]
+        watchdog = threading.Timer(60, demo.kill)
+        watchdog.start()
+        output = ""
+        for line in demo.stdout:
+            output += line
+            if "until Ctrl-C" in line:
+                demo.send_signal(signal.SIGINT)
+        demo.wait()
+        watchdog.cancel()
     assert demo.returncode == 0, output
     for path in ("/.well-known/core", "/sensors/temp ", "/sensors/temp as JSON", "/led", "/info"):
         lines = [line for line in output.splitlines() if line.startswith("GET  " + path)]

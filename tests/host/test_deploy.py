@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -21,8 +20,9 @@ import coap_oscore
 import coap_oscore_keys
 import deploy
 import device
+from loopback import free_port
 from programs import ROOT, program
-from rehearsal import free_port, rehearsed_board
+from rehearsal import rehearsed_board
 
 DEPLOYED = {"main.py", "board.mpy", "sensor_server.mpy", "lib/coap.mpy"}
 
@@ -492,11 +492,26 @@ def test_server_when_it_says_nothing_in_time_then_said(board, capsys):
     assert refused(capsys, board, "--platform", "unix", "--wait-s", "0").endswith("It said: nothing")
 
 
+def kill_at(text, board, process):
+    """Kills the rehearsed board as soon as the device.Device has read `text`."""
+    read = board.transport.serial.read
+    heard = bytearray()
+
+    def read_and_look(count):
+        data = read(count)
+        heard.extend(data)
+        if text in heard:
+            process.kill()
+        return data
+
+    board.transport.serial.read = read_and_look
+
+
 def test_boot_when_the_board_resets_its_usb_then_what_it_said_is_kept(folder, coap_port):
     with rehearsed_board(folder, coap_port) as (port, process), device.Device(port) as board:
         (folder / "main.py").write_text("print('no network')\nwhile True: pass\n")
-        threading.Timer(0.5, process.kill).start()
-        assert board.boot(deploy.SERVING, 10) == (None, "no network")
+        kill_at(b"no network", board, process)
+        assert board.boot(deploy.SERVING, 300) == (None, "no network")
 
 
 def installed_before(folder):

@@ -19,7 +19,7 @@ from peers import ENVIRONMENT, HERE, HOST, RUNTIMES, free_port, interpreter, lib
 from programs import ROOT
 
 PEERS = ROOT / "build/peers"
-TIME_LIMIT_S = 110
+TIME_LIMIT_S = 550
 TESTS = range(18)
 CLIENT_TESTS = [n for n in TESTS if n != 16]  # 16 wants a server without OSCORE
 SECRET = "0102030405060708090a0b0c0d0e0f10"

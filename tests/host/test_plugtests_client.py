@@ -21,7 +21,6 @@ Cases that a server does not offer:
 
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -41,7 +40,8 @@ from peers import (
 from programs import node_package, program
 from test_plugtests_core import ACK, CON, METHODS, NON, XML, assert_text, relaying
 
-ASK_TIMEOUT_S = 15
+ASK_TIMEOUT_S = 60
+QUICK_MS = 300  # ACK_TIMEOUT of our client where something is lost, to keep these cases short
 OCTETS = [(12, b"*")]  # Content-Format 42, for libcoap: coap-server leaves out a Content-Format of 0
 
 
@@ -81,11 +81,10 @@ class Peer:
     def ask(self, path, loses=(), **fields):
         """(response, Datagrams): the Message that our client gave to its caller, and what was sent."""
         with relaying(self.port, loses) as (relay, port):
-            command = [interpreter(self.runtime), HERE / "plugtest_ask.py"]
+            command = [interpreter(self.runtime), HERE / "plugtest_ask.py", *[str(QUICK_MS)] * bool(loses)]
             streams = {"capture_output": True, "text": True, "env": ENVIRONMENT, "timeout": ASK_TIMEOUT_S}
             done = subprocess.run(command, input=request_line(url(port, path), **fields), **streams)
             assert done.returncode == 0, done.stdout + done.stderr
-            time.sleep(0.05)  # the relay may not have read the client's last ACK yet
         return coap.Message.decode(bytes.fromhex(done.stdout)), relay.passed
 
     def exchange(self, path, **fields):
@@ -209,27 +208,27 @@ def test_td_coap_core_14_get_several_uri_query(peer):
 
 
 @on_all
-@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("lost", ["request", "response"])
 def test_td_coap_core_15_get_piggybacked_lossy(peer, lost):
-    """CORE_15: the request (0) or the response (1) is lost; our client repeats its request as it was."""
+    """CORE_15: the request or the response is lost; our client repeats its request as it was."""
     seen, passed = peer.ask("/test", loses=[lost])
     assert_given(peer, seen, b"a test")
     requests = [datagram.message for datagram in passed if datagram.is_request]
-    assert len(requests) == 2 and requests[0] == requests[1]
+    assert len(requests) >= 2 and requests == [requests[0]] * len(requests)
 
 
 @on_all
-@pytest.mark.parametrize("lost", [0, 1, 2])
+@pytest.mark.parametrize("lost", ["request", "acknowledgement", "response"])
 def test_td_coap_core_16_get_separate_lossy(peer, lost):
-    """CORE_16: the request (0), the acknowledgement (1) or the response (2) is lost; one response is seen."""
+    """CORE_16: the request, the acknowledgement or the response is lost; one response is seen."""
     seen, passed = peer.ask(peer.separate, loses=[lost])
     assert (seen.code, seen.payload) == (coap.CONTENT, peer.separate_payload)
     requests = [datagram.message for datagram in passed if datagram.message.code == coap.GET]
     responses = [datagram.message for datagram in passed if datagram.message.code == coap.CONTENT]
     assert len({request.mid for request in requests}) == 1
     assert len({response.token for response in responses}) == 1
-    assert lost != 0 or len(requests) == 2
-    assert lost != 2 or len(responses) == 2
+    assert lost != "request" or len(requests) >= 2
+    assert lost != "response" or len(responses) >= 2
 
 
 @on_scripts

@@ -23,39 +23,48 @@ METHODS = {"get": coap.GET, "post": coap.POST, "put": coap.PUT, "delete": coap.D
 Datagram = collections.namedtuple("Datagram", "is_request message")  # is_request: it goes to the server
 
 
+def kind(datagram):
+    """Its place in an exchange: request, acknowledgement (without response), response or confirmation (its ACK)."""
+    if datagram.message.code:
+        return "request" if datagram.message.code < coap.CREATED else "response"
+    return "confirmation" if datagram.is_request else "acknowledgement"
+
+
 class Relay:
     """Passes datagrams between one client at a time and a server, and notes them in `passed`.
 
-    loses: numbers of the datagrams that vanish, counted from 0 as they come, both ways together.
+    loses: names of what vanishes, each once, see kind().
     """
 
     def __init__(self, front, back, loses):
         self.front = front
         self.back = back
-        self.loses = loses
-        self.seen = 0
+        self.loses = set(loses)
         self.passed = []
         self.client = None
         self.ended = threading.Event()
 
     def pass_on(self, data, is_request):
-        self.passed.append(Datagram(is_request, coap.Message.decode(data)))
-        self.seen += 1
-        if self.seen - 1 in self.loses:
-            return
-        if is_request:
+        datagram = Datagram(is_request, coap.Message.decode(data))
+        self.passed.append(datagram)
+        if kind(datagram) in self.loses:
+            self.loses.remove(kind(datagram))
+        elif is_request:
             self.back.send(data)
         else:
             self.front.sendto(data, self.client)
 
     def run(self):
-        while not self.ended.is_set():
-            ready = select.select([self.front, self.back], [], [], 0.02)[0]
-            if self.front in ready:
-                data, self.client = self.front.recvfrom(2048)
-                self.pass_on(data, True)
-            elif self.back in ready:
-                self.pass_on(self.back.recv(2048), False)
+        """Until `ended` is set and what came before, too, is noted: a client may end right after its last ACK."""
+        is_last = False
+        while not is_last:
+            is_last = self.ended.is_set()
+            while ready := select.select([self.front, self.back], [], [], 0 if is_last else 0.02)[0]:
+                if self.front in ready:
+                    data, self.client = self.front.recvfrom(2048)
+                    self.pass_on(data, True)
+                else:
+                    self.pass_on(self.back.recv(2048), False)
 
 
 @contextlib.contextmanager
@@ -241,29 +250,28 @@ def test_td_coap_core_14_get_several_uri_query(client):
 @pytest.mark.parametrize("lost", ["request", "response"])
 def test_td_coap_core_15_get_piggybacked_lossy(client, lost):
     """One datagram is lost: the client repeats its request as it was; the answer is the same."""
-    answer, passed = client.ask("/test", loses=[["request", "response"].index(lost)])
+    answer, passed = client.ask("/test", loses=[lost])
     assert (answer.code, answer.payload) == ("2.05", b"a test")
     requests = [datagram.message for datagram in passed if datagram.is_request]
     responses = [datagram.message for datagram in passed if not datagram.is_request]
-    assert (len(requests), requests[0] == requests[1]) == (2, True)
-    assert len(responses) == (1 if lost == "request" else 2)
-    assert responses[0] == responses[-1]
+    assert len(requests) >= 2 and requests == [requests[0]] * len(requests)
+    assert len(responses) >= (1 if lost == "request" else 2)
+    assert responses == [responses[0]] * len(responses)
 
 
 @pytest.mark.parametrize("lost", ["request", "acknowledgement", "response", "confirmation"])
 def test_td_coap_core_16_get_separate_lossy(client, lost):
     """One of the four datagrams is lost: who did not hear repeats; one response reaches the application."""
-    order = ["request", "acknowledgement", "response", "confirmation"]
-    answer, passed = client.ask("/separate", loses=[order.index(lost)])
+    answer, passed = client.ask("/separate", loses=[lost])
     assert (answer.code, answer.mtype, answer.payload) == ("2.05", "CON", b"separate")
     responses = [datagram.message for datagram in passed if datagram.message.code == coap.CONTENT]
     assert len({(response.mid, response.token, response.payload) for response in responses}) == 1
     requests = [datagram.message for datagram in passed if datagram.message.code == coap.GET]
     assert len({request.mid for request in requests}) == 1
     if lost == "request":
-        assert len(requests) == 2
+        assert len(requests) >= 2
     if lost == "response":
-        assert len(responses) == 2
+        assert len(responses) >= 2
 
 
 def test_td_coap_core_17_get_separate_non(client):

@@ -470,6 +470,7 @@ import time
 
 import board
 
+time.ticks_ms = lambda: time.passed_ms  # what a busy computer takes for it does not count
 node = board.Board()
 node.connect()
 with open("air", "w") as file:
