@@ -2767,6 +2767,7 @@ class Endpoint(Engine):
     def resolve(self, remote):
         """The address of "host[:port]", looked up once (blocking); an address as it is, a bytearray as bytes.
 
+        In firmware without sockets there is nothing to look it up: then it is (host, port), for the transport.
         Raises OSError if the name is not known or of the other IP version, ValueError if `remote` is no host.
         """
         if not isinstance(remote, str):
@@ -2781,6 +2782,8 @@ class Endpoint(Engine):
 
     def _look_up(self, host, port):
         """The address of `host` in the form that this port's sockets take; raises OSError as resolve."""
+        if socket is None:  # who made the transport knows what to do with both
+            return host, port
         is_ipv6 = ":" in host
         family = self._family or (socket.AF_INET6 if is_ipv6 else socket.AF_INET)
         if (is_ipv6 or _is_ip_literal(host)) and is_ipv6 == (family == socket.AF_INET):

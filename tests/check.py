@@ -34,12 +34,27 @@ def raises(exception_class, function, *args, contains="", **kw):
     raise AssertionError("%s not raised" % exception_class.__name__)
 
 
+def slices_allocate():
+    """Returns whether each slice takes memory, as it does in MicroPython before 1.26."""
+    buffer = bytearray(2)
+    heap_lock()
+    try:
+        buffer[:1] = b"0"
+    except MemoryError:
+        return True
+    finally:
+        heap_unlock()
+    return False
+
+
 def no_alloc(function, *args):
     """Calls function(*args) twice, the second time with MicroPython's heap locked, and returns that result.
 
     The first call may allocate: it fills caches. Takes up to three arguments.
-    Raises MemoryError when the second call allocates.
+    Raises MemoryError when the second call allocates, and Skip in firmware in which nobody can do without.
     """
+    if slices_allocate():
+        raise Skip("MicroPython 1.26, for until then each slice allocates")
     count = len(args)
     a, b, c = args + (None,) * (3 - count)
     function(*args)

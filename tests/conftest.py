@@ -77,11 +77,17 @@ def board(request):
 
 @pytest.fixture(scope="session")
 def host(request, board):
-    """The board's address as seen from here; its network is up."""
+    """The board's address as seen from here; its network is up. What needs one is skipped where there is none."""
     import device
 
+    given = request.config.getoption("--host")
     try:
-        return request.config.getoption("--host") or board.address()
+        if not given:
+            board.device.about.check_network()
+    except device.DeviceError as reason:
+        pytest.skip(str(reason))
+    try:
+        return given or board.address()
     except device.DeviceError as problem:
         pytest.exit(str(problem), returncode=1)
 

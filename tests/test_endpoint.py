@@ -537,6 +537,19 @@ def test_sockets_when_there_are_none_then_value_error():
         coap.Endpoint(sock=fake.Transport())
 
 
+def test_host_when_there_are_no_sockets_then_the_transport_gets_it_with_its_port():
+    """RFC 7252 section 6.2: a firmware without network cannot look up a name; who made the transport knows it."""
+    transport = fake.Transport()
+    with Sockets():
+        coap.socket = None
+        endpoint = coap.Endpoint(sock=transport, family=2)
+        endpoint.send(coap.Message(coap.GET, uri="coap://192.0.2.9/x"))
+        endpoint.send(coap.Message(coap.GET, uri="coap://[2001:db8::1]:61616/x"))
+        endpoint.process(0)
+        endpoint.process(0)
+    check.eq([peer for _, peer in transport.sent], [("192.0.2.9", 5683), ("2001:db8::1", 61616)])
+
+
 # ---- request ----
 
 

@@ -300,8 +300,7 @@ def check_platform(about, platform):
         fitting = [name for name, known in PLATFORMS.items() if known == about.platform]
         hint = f"use P={fitting[0]}" if fitting else f"there is no application for {about.platform} in ports/"
         raise DeviceError(f"P={platform}, but the board is {about.machine} ({about.platform}): {hint}")
-    if not about.has_network and about.platform != "linux":
-        raise DeviceError(f"{about.machine} has no network in its firmware: CoAP needs Wi-Fi or Ethernet (Pico W)")
+    about.check_network()
 
 
 def check_protection(device):

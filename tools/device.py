@@ -152,6 +152,11 @@ class About:
                 "flash a firmware as old as mpy-cross, or install the mpy-cross of that firmware"
             )
 
+    def check_network(self):
+        """Raises DeviceError unless this firmware has a network; on Linux the system has it."""
+        if not self.has_network and self.platform != "linux":
+            raise DeviceError(f"{self.machine} has no network in its firmware: CoAP needs Wi-Fi or Ethernet (Pico W)")
+
 
 class Device:
     """A connection to the board on `port` (a path); a context manager that closes it.

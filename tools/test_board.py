@@ -42,6 +42,7 @@ class RAM:
 ram = RAM()
 os.mount(ram, '/ram')
 sys.path.insert(0, '/ram')
+gc.threshold(gc.mem_free() // 16)
 """
 HEAP_SCRIPT = """
 import gc

@@ -22,6 +22,12 @@ TOO_BIG = {
     "tests/test_hostile.py::test_datagram_when_beyond_any_mtu_then_allowed_outcome",
     "tests/test_server.py::test_route_when_there_are_300_then_each_is_found",
 }
+# A plugin of pytest: the board says that it is one whose firmware has no network.
+A_PICO = """
+import device
+
+device.ABOUT_SCRIPT = device.ABOUT_SCRIPT.replace("sys.platform", "'rp2'")
+"""
 BAD_TESTS = '''"""Tests of which some fail."""
 import check
 
@@ -131,6 +137,15 @@ def test_board_when_a_test_hangs_then_it_fails_and_the_next_one_runs(board, tmp_
     then = tests.run(test_file.piece(["test_next"]))["test_next"]
     tests.close()
     assert (hung.outcome, then.outcome) == ("FAIL", "ok") and "nothing was printed for 1 s" in hung.text
+
+
+def test_pytest_board_when_it_has_no_network_then_what_needs_one_is_skipped_with_a_sentence(board, tmp_path):
+    (tmp_path / "no_network.py").write_text(A_PICO)
+    path = f"{ROOT / 'tools'}:{tmp_path}"
+    words = ("-p", "no_network", "-rs", "--board", board, "tests/test_uri.py", "tests/board/test_client.py")
+    code, output = run(sys.executable, "-m", "pytest", *words, PYTHONPATH=path)
+    assert code == 0 and re.search(r"\d+ passed, [1-9] skipped", output), output
+    assert "has no network in its firmware: CoAP needs Wi-Fi or Ethernet" in output
 
 
 def test_pytest_board_when_there_is_no_board_then_one_sentence():
