@@ -152,6 +152,12 @@ MUTANTS = (
     ("a large datagram that is malformed", "return self.receive(data[:5], p[_REMOTE], self.now_ms)", "return None"),
     ("Hop-Limit 0", "if p[_SEEN] & 1 << _HOP_LIMIT and", "if False and"),
     ("discovery takes 8 filters", "if len(queries) > _FILTERS:", "if False:"),
+    # memory and the client's own
+    ("no room for a datagram is told", "        if self._left == left:\n            raise error\n", ""),
+    ("an option read as one is not read further", " or is_one and values:", ":"),
+    ("a ping's answer is a Reset", "if record.error and record.error is not Reset:", "if record.error:"),
+    ("a ping without answer raises", "if record.error and record.error is not Reset:", "if False:"),
+    ("respond takes a Message alone", "        elif payload or options:\n", "        elif False:\n"),
     ("no errors promised to a group", "_unwanted(p) | asked & 24", "_unwanted(p)"),
     ("a request too large", "if len(data) > self.datagram_len:", "if False:"),
     ("the response is emptied", "r[_PAYLOAD] = b\"\"\n    r[_REMOTE]", "r[_REMOTE]"),
