@@ -13,6 +13,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -44,7 +45,7 @@ def build(heap_kb):
     check_needed()
     unpack()
     for path in ADDED.iterdir():
-        shutil.copy(path, PORT)
+        shutil.copy2(path, PORT)  # with its time: what is the same is not compiled again
     (PORT / "mphalport.c").write_text("// main.c has it all\n")
     target = BUILD / str(heap_kb)
     target.mkdir(parents=True, exist_ok=True)
@@ -90,6 +91,7 @@ def main(words):
     parser.add_argument("--heap", type=int, default=HEAP_KB, metavar="KB", help=f"its heap, default {HEAP_KB}")
     parser.add_argument("--test", action="store_true", help="run the portable tests on it")
     options = parser.parse_args(words)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the emulator ends, too
     try:
         with emulated(build(options.heap)) as (port, board):
             print(f"{port}: MicroPython on an emulated Cortex-M3 with {options.heap} KB of heap", flush=True)
