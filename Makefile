@@ -1,7 +1,7 @@
 # Everything a developer runs. `make` alone lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help venv peers run test lint size size32 bench prove loss fuzz spoof flood soak timers blocks observe oscore mutation mpy clean
-.PHONY: deploy console test-board dist
+.PHONY: deploy console test-board test-emulated dist
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -68,6 +68,9 @@ console: venv  ## the board's console, Ctrl-X leaves: PORT=/dev/ttyACM0
 
 test-board: venv  ## run the tests on a board: PORT=/dev/ttyACM0 [HOST=192.0.2.1]
 	@$(BIN)/python tools/test_board.py "$(PORT)" $(if $(HOST),--host "$(HOST)")
+
+test-emulated: venv  ## run the portable tests on an emulated board; builds it first (qemu-system-arm, gcc-arm-none-eabi)
+	@$(BIN)/python tools/qemu.py --test
 
 dist: venv  ## write dist/ with .mpy for mip
 	@$(BIN)/python tools/dist.py
