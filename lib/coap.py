@@ -787,8 +787,9 @@ class Message:
         """The options by name, see Options."""
         p = self.packet
         if p[_OPT] is None:
-            p[_OPT] = opt = object.__new__(Options)
-            object.__setattr__(opt, "packet", p)
+            opt = object.__new__(Options)
+            object.__setattr__(opt, "packet", p)  # for which there may be no memory
+            p[_OPT] = opt
         return p[_OPT]
 
     @property
