@@ -1782,7 +1782,7 @@ def _serving(engine):
                 engine.extend(request, response)
             start = p[_START]
             stop = start + r[_END]
-            if stop + len(r[_PAYLOAD]) >= engine.datagram_len and result is not LATER:
+            if stop + len(r[_PAYLOAD]) >= engine.datagram_len and (result is None or result is REPLY):
                 if engine.log:
                     engine.log("the response is longer than datagram_len", len(r[_PAYLOAD]))
                 _prepare(r, p, INTERNAL_SERVER_ERROR)
