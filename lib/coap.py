@@ -2899,6 +2899,8 @@ class Endpoint(Engine):
                         return
             except MemoryError as error:
                 self._lose(error, left)
+                if self.received is not None or self._left <= 0:
+                    return
             wait_ms = 0
 
     def _send_due(self, now_ms, wait_ms):

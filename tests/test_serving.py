@@ -179,6 +179,19 @@ def test_process_when_there_is_no_memory_for_what_a_datagram_asks_then_it_is_los
     check.eq(told, 2 * [("no memory for what a datagram asks for", MemoryError)])
 
 
+def test_process_when_no_datagram_of_a_flood_finds_memory_then_it_returns_as_ever():
+    """Endpoint.process: after 16 datagrams, lost or not, what else the program does has its turn."""
+    for is_polled in False, True:
+        transport = Polled(*[(packet(coap.GET, mid, uri_path=("r",)), PEER) for mid in range(40)])
+        endpoint = transport.endpoint(is_polled)
+        endpoint.resource("r").get(lambda request, response: "text")
+        extension = Extension()
+        extension.raise_in = raiser(MemoryError())
+        endpoint.attach(extension)
+        check.eq(endpoint.process(0), None)
+        check.eq(len(transport.inbox), 24)
+
+
 def test_process_when_there_is_no_room_for_a_datagram_then_memory_error():
     """Endpoint.process: it stays in the socket, so going on would be a loop without end."""
     for is_polled in False, True:
