@@ -2455,17 +2455,17 @@ class Engine:
 
     def end(self, record, error):
         """End the exchange of `record`, with an exception class as its error or None."""
-        for records in (self._open, self._queue):
-            if record in records:
-                records.remove(record)
-                self._is_calm = False
-                record.state = _ENDED
-                record.next_event_ms = None
-                if error:
-                    record.is_unacknowledged = error is Timeout and record.response_type is None and record.mtype != NON
-                    record.error = error
-                if record.part or record.on_end or self.on_end:
-                    self._tell_end(record)
+        records = self._open if record in self._open else self._queue
+        if record in records:
+            records.remove(record)
+            self._is_calm = False
+            record.state = _ENDED
+            record.next_event_ms = None
+            if error:
+                record.is_unacknowledged = error is Timeout and record.response_type is None and record.mtype != NON
+                record.error = error
+            if record.part or record.on_end or self.on_end:
+                self._tell_end(record)
 
     def _tell_end(self, record):
         """End what was sent for `record`, call on_end; as in a handler: the message in hand is still needed."""
