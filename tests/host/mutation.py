@@ -148,7 +148,7 @@ MUTANTS = (
     ("a handler that raises", "except Exception as error:", "except KeyError as error:"),
     ("the hook is told", "self.log(\"handler of %s\" % resource.path, error)", "pass"),
     ("a FormatError is the peer's fault", "_prepare(r, p, BAD_OPTION)", "_prepare(r, p, INTERNAL_SERVER_ERROR)"),
-    ("a response too large", "if stop + len(r[_PAYLOAD]) >= engine.datagram_len and result is not LATER:", "if False:"),
+    ("a response too large", "if stop + len(r[_PAYLOAD]) >= engine.datagram_len and", "if False and"),
     ("a large datagram that is malformed", "return self.receive(data[:5], p[_REMOTE], self.now_ms)", "return None"),
     ("Hop-Limit 0", "if p[_SEEN] & 1 << _HOP_LIMIT and", "if False and"),
     ("discovery takes 8 filters", "if len(queries) > _FILTERS:", "if False:"),
