@@ -2892,13 +2892,11 @@ class Endpoint(Engine):
         left = None
         while left != self._left:
             left = self._left
-            try:
-                for ready in self._ready(wait_ms):
+            for ready in self._ready(wait_ms):
+                try:
                     self._receive_from(ready[0])
-                    if self.received is not None or self._left <= 0:
-                        return
-            except MemoryError as error:
-                self._lose(error, left)
+                except MemoryError as error:
+                    self._lose(error, left)
                 if self.received is not None or self._left <= 0:
                     return
             wait_ms = 0
@@ -2924,13 +2922,13 @@ class Endpoint(Engine):
     def _ask_transports(self, wait_ms):
         """Handle a datagram of each transport that cannot be polled; returns how long to wait then."""
         left = self._left
-        try:
-            for transport in self._asked:
+        for transport in self._asked:
+            try:
                 self._receive_from(transport)
-                if self.received is not None:
-                    break
-        except MemoryError as error:
-            self._lose(error, left)
+            except MemoryError as error:
+                self._lose(error, left)
+            if self.received is not None:
+                break
         return min(wait_ms, _ASK_MS) if self._left == left else 0
 
     def _lose(self, error, left):
