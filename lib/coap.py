@@ -2706,7 +2706,7 @@ class Endpoint(Engine):
 
     `log`, if set, is called as log(text, value) when a handler raised, a datagram could not be sent or there was no
     memory for what one asks; `on_end`, if set, with each TransmissionRecord that has ended: answered, given up or
-    cancelled. It may send, as a handler may. What these two raise comes out of process().
+    cancelled. It may send, as a handler may. What these two raise comes out of process(), but for MemoryError.
     Raises OSError if the port is taken.
     """
 
