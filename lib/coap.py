@@ -2893,10 +2893,7 @@ class Endpoint(Engine):
         while left != self._left:
             left = self._left
             for ready in self._ready(wait_ms):
-                try:
-                    self._receive_from(ready[0])
-                except MemoryError as error:
-                    self._lose(error, left)
+                self._receive_from(ready[0])
                 if self.received is not None or self._left <= 0:
                     return
             wait_ms = 0
@@ -2923,39 +2920,37 @@ class Endpoint(Engine):
         """Handle a datagram of each transport that cannot be polled; returns how long to wait then."""
         left = self._left
         for transport in self._asked:
-            try:
-                self._receive_from(transport)
-            except MemoryError as error:
-                self._lose(error, left)
+            self._receive_from(transport)
             if self.received is not None:
                 break
         return min(wait_ms, _ASK_MS) if self._left == left else 0
 
-    def _lose(self, error, left):
-        """Log that a datagram could not be handled; raise `error` if there was no room for the datagram itself.
-
-        It would be there again, at once. `left` is what _left was before.
-        """
-        if self._left == left:
-            raise error
-        if self.log:
-            self.log("no memory for what a datagram asks for", error)
-
     def _receive_from(self, sock):
-        """Read one datagram, if there is one, handle it and answer."""
+        """Read one datagram, if there is one, handle it and answer; without memory for that it is lost.
+
+        Raises MemoryError if there is no room for the datagram itself: it would be there again, at once.
+        """
         got = _read(sock, self.datagram_len + 1)
         if got is None:
             return
         self._left -= 1
-        if not got[0]:
+        try:
+            self._handle(sock, got[0], got[1])
+        except MemoryError:
+            if self.log:
+                self.log("no memory for what a datagram asks for", MemoryError)
+
+    def _handle(self, sock, data, peer):
+        """Handle the datagram `data` that `sock` got from `peer`, and answer."""
+        if not data:
             if self.reopens_on_empty:
                 self._reopen(sock)
             return
-        peer = self.peer if got[1] == self.peer else self._duplicates.known(got[1])
+        peer = self.peer if peer == self.peer else self._duplicates.known(peer)
         if self._groups and sock in self._groups:
-            reply = self.receive(got[0], peer, ticks_ms(), True)
+            reply = self.receive(data, peer, ticks_ms(), True)
         else:
-            reply = self.receive(got[0], peer, ticks_ms())
+            reply = self.receive(data, peer, ticks_ms())
         if reply is not None:
             self.peer = peer
             self._send_datagram(reply)
