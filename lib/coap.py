@@ -787,8 +787,9 @@ class Message:
         """The options by name, see Options."""
         p = self.packet
         if p[_OPT] is None:
-            p[_OPT] = opt = object.__new__(Options)
-            object.__setattr__(opt, "packet", p)
+            opt = object.__new__(Options)
+            object.__setattr__(opt, "packet", p)  # for which there may be no memory
+            p[_OPT] = opt
         return p[_OPT]
 
     @property
@@ -1781,7 +1782,7 @@ def _serving(engine):
                 engine.extend(request, response)
             start = p[_START]
             stop = start + r[_END]
-            if stop + len(r[_PAYLOAD]) >= engine.datagram_len and result is not LATER:
+            if stop + len(r[_PAYLOAD]) >= engine.datagram_len and (result is None or result is REPLY):
                 if engine.log:
                     engine.log("the response is longer than datagram_len", len(r[_PAYLOAD]))
                 _prepare(r, p, INTERNAL_SERVER_ERROR)
@@ -2454,17 +2455,17 @@ class Engine:
 
     def end(self, record, error):
         """End the exchange of `record`, with an exception class as its error or None."""
-        for records in (self._open, self._queue):
-            if record in records:
-                records.remove(record)
-                self._is_calm = False
-                record.state = _ENDED
-                record.next_event_ms = None
-                if error:
-                    record.is_unacknowledged = error is Timeout and record.response_type is None and record.mtype != NON
-                    record.error = error
-                if record.part or record.on_end or self.on_end:
-                    self._tell_end(record)
+        records = self._open if record in self._open else self._queue
+        if record in records:
+            records.remove(record)
+            self._is_calm = False
+            record.state = _ENDED
+            record.next_event_ms = None
+            if error:
+                record.is_unacknowledged = error is Timeout and record.response_type is None and record.mtype != NON
+                record.error = error
+            if record.part or record.on_end or self.on_end:
+                self._tell_end(record)
 
     def _tell_end(self, record):
         """End what was sent for `record`, call on_end; as in a handler: the message in hand is still needed."""
@@ -2705,7 +2706,7 @@ class Endpoint(Engine):
 
     `log`, if set, is called as log(text, value) when a handler raised, a datagram could not be sent or there was no
     memory for what one asks; `on_end`, if set, with each TransmissionRecord that has ended: answered, given up or
-    cancelled. It may send, as a handler may. What these two raise comes out of process().
+    cancelled. It may send, as a handler may. What these two raise comes out of process(), but for MemoryError.
     Raises OSError if the port is taken.
     """
 
@@ -2891,13 +2892,10 @@ class Endpoint(Engine):
         left = None
         while left != self._left:
             left = self._left
-            try:
-                for ready in self._ready(wait_ms):
-                    self._receive_from(ready[0])
-                    if self.received is not None or self._left <= 0:
-                        return
-            except MemoryError as error:
-                self._lose(error, left)
+            for ready in self._ready(wait_ms):
+                self._receive_from(ready[0])
+                if self.received is not None or self._left <= 0:
+                    return
             wait_ms = 0
 
     def _send_due(self, now_ms, wait_ms):
@@ -2921,40 +2919,38 @@ class Endpoint(Engine):
     def _ask_transports(self, wait_ms):
         """Handle a datagram of each transport that cannot be polled; returns how long to wait then."""
         left = self._left
-        try:
-            for transport in self._asked:
-                self._receive_from(transport)
-                if self.received is not None:
-                    break
-        except MemoryError as error:
-            self._lose(error, left)
+        for transport in self._asked:
+            self._receive_from(transport)
+            if self.received is not None:
+                break
         return min(wait_ms, _ASK_MS) if self._left == left else 0
 
-    def _lose(self, error, left):
-        """Log that a datagram could not be handled; raise `error` if there was no room for the datagram itself.
-
-        It would be there again, at once. `left` is what _left was before.
-        """
-        if self._left == left:
-            raise error
-        if self.log:
-            self.log("no memory for what a datagram asks for", error)
-
     def _receive_from(self, sock):
-        """Read one datagram, if there is one, handle it and answer."""
+        """Read one datagram, if there is one, handle it and answer; without memory for that it is lost.
+
+        Raises MemoryError if there is no room for the datagram itself: it would be there again, at once.
+        """
         got = _read(sock, self.datagram_len + 1)
         if got is None:
             return
         self._left -= 1
-        if not got[0]:
+        try:
+            self._handle(sock, got[0], got[1])
+        except MemoryError:
+            if self.log:
+                self.log("no memory for what a datagram asks for", MemoryError)
+
+    def _handle(self, sock, data, peer):
+        """Handle the datagram `data` that `sock` got from `peer`, and answer."""
+        if not data:
             if self.reopens_on_empty:
                 self._reopen(sock)
             return
-        peer = self.peer if got[1] == self.peer else self._duplicates.known(got[1])
+        peer = self.peer if peer == self.peer else self._duplicates.known(peer)
         if self._groups and sock in self._groups:
-            reply = self.receive(got[0], peer, ticks_ms(), True)
+            reply = self.receive(data, peer, ticks_ms(), True)
         else:
-            reply = self.receive(got[0], peer, ticks_ms())
+            reply = self.receive(data, peer, ticks_ms())
         if reply is not None:
             self.peer = peer
             self._send_datagram(reply)

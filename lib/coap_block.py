@@ -598,9 +598,9 @@ class Blocks:
         """Begin a transfer; returns the request with the first block, None if that is the record's message."""
         transfer.record = record  # that of the application
         transfer.state = record.state  # parked: an observation, of which only a notification is lost if it fails
-        record.transfer = transfer
         steps = self._download(transfer, None) if transfer.source is None else self._upload(transfer, szx)
         transfer.send = steps.send  # takes the response to a block, returns the next request; None: it has ended
+        record.transfer = transfer  # not sooner: there may be no memory for the generator
         return transfer.send(None)
 
     def incoming(self, record, message):
@@ -649,10 +649,10 @@ class Blocks:
         """Take a response to a block, and send the next block or end the transfer; returns as incoming."""
         engine = self.engine
         owner = transfer.record
-        token = engine.random(8)
         response = None
         fault = coap.Error
         try:
+            token = engine.random(8)
             request = transfer.send(message)
             if owner.is_done():  # `progress` has cancelled it
                 return _CONSUMED
@@ -687,8 +687,11 @@ class Blocks:
             if extension.rank > self.rank and hasattr(extension, "incoming"):
                 if extension.incoming(owner, response) is _CONSUMED:
                     return _CONSUMED
-        engine.deliver(owner, response, None)
-        engine.end(owner, None)
+        try:
+            engine.deliver(owner, response, None)
+            fault = None
+        finally:  # a parked exchange ends here or never
+            engine.end(owner, fault)
         return _CONSUMED
 
     def on_end(self, record):

@@ -143,6 +143,15 @@ def check_once(function):
         check.heap_unlock()
 
 
+def test_exchange_when_it_ends_then_nothing_is_allocated():
+    """RFC 7252 section 4.2: what there was no memory for is given up, too."""
+    engine = fake.engine(tuning=coap.Tuning(nstart=2))
+    records = [engine.send(coap.Message(coap.GET, uri_path=("t",)), PEER) for _ in range(2)]
+    check.eq(len(fake.due(engine, 0)), 2)
+    check.no_alloc(lambda: engine.end(records.pop(), None))
+    check.eq(engine._open, [])
+
+
 def test_malformed_when_answered_then_nothing_is_allocated():
     """RFC 7252 section 4.2: a Reset, and a ping's Reset."""
     engine = server()

@@ -878,3 +878,48 @@ def test_attach_when_in_any_order_then_blocks_come_before_observe():
     engine.attach(Observing(engine))
     blocks = coap_block.attach(engine)
     assert engine._extensions[0] is blocks
+
+
+# ---- no memory ----
+
+
+def once(function):
+    """`function`, but the first call raises MemoryError."""
+    calls = []
+
+    def call(*args):
+        calls.append(args)
+        if len(calls) == 1:
+            raise MemoryError
+        return function(*args)
+
+    return call
+
+
+def test_download_when_no_memory_begins_it_then_the_response_that_is_repeated_does():
+    """RFC 7252 section 4.2: the first response is as if it had been lost, and no datagram raises anything else."""
+    pair = Pair()
+    pair.blocks._download = once(pair.blocks._download)
+    check.raises(MemoryError, pair.send)
+    record = pair.client._open[0]
+    pair.network.run(400000, record.is_done)
+    check.eq((record.error, record.response.message.payload), (None, BODY))
+
+
+def test_transfer_when_there_is_no_memory_for_a_response_then_it_ends():
+    """Engine.park: nothing else would end what waits for its blocks."""
+    for fields in {}, {"code": coap.PUT, "payload": BODY}:
+        pair = Pair()
+        random = pair.client.random
+        draw_token = once(random)
+        pair.client.random = lambda n, random=random, draw_token=draw_token: draw_token(8) if n == 8 else random(n)
+        record = pair.send(token=b"own", **fields)
+        check.eq((record.error, pair.client._open), (coap.Error, []))
+        pair = Pair()
+        saved = coap.ReceptionRecord
+        coap.ReceptionRecord = once(saved)
+        try:
+            check.raises(MemoryError, pair.send, **fields)
+        finally:
+            coap.ReceptionRecord = saved
+        check.eq(pair.client._open, [])

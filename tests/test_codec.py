@@ -192,6 +192,29 @@ def test_option_when_repeated_a_thousand_times_and_read_as_one_then_the_others_a
         coap._read_value = read_value
 
 
+class NoRoom:
+    """In the place of `object`: there is memory for an object, but none for its first attribute."""
+
+    @staticmethod
+    def __new__(cls):
+        return object.__new__(cls)
+
+    @staticmethod
+    def __setattr__(*args):
+        raise MemoryError
+
+
+def test_opt_when_there_was_no_memory_for_it_then_it_is_there_later():
+    """RFC 7252 section 5.4: the message of an Endpoint's requests is used for all of them."""
+    message = Message(GET, uri_path=("a",))
+    coap.object = NoRoom
+    try:
+        check.raises(MemoryError, lambda: message.opt)
+    finally:
+        del coap.object
+    check.eq(message.opt.uri_path, ("a",))
+
+
 def test_option_when_replaced_or_deleted_then_the_others_stay():
     """RFC 7252 section 3.1: deltas follow."""
     message = Message(GET, mtype=CON, mid=1, uri_host="h", uri_path=("a", "b"), uri_query=("q",))

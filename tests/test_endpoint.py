@@ -639,14 +639,15 @@ def test_request_when_it_is_reset_then_reset():
 
 def test_ping_when_answered_then_how_long_it_took():
     """RFC 7252 section 4.3: a Reset is the answer; an empty ACK, which is none of CoAP's, shows life as well."""
-    for answer in (
-        lambda message: empty(coap.RST, message.mid),
-        lambda message: empty(coap.ACK, message.mid),
-    ):
-        transport = Answering(answer)
-        endpoint = coap.Endpoint(sock=transport)
-        with fake.Clock():
-            check.eq(endpoint.ping(PEER), 0)
+    for mtype in coap.RST, coap.ACK:
+        with fake.Clock() as clock:
+
+            def answer(message, mtype=mtype, clock=clock):
+                clock.sleep_ms(30)
+                return empty(mtype, message.mid)
+
+            transport = Answering(answer)
+            check.eq(coap.Endpoint(sock=transport).ping(PEER), 30)
         check.eq([datagram[:2] for datagram, _ in transport.sent], [b"\x40\x00"])
 
 

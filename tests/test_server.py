@@ -188,6 +188,18 @@ def test_later_when_the_response_was_filled_too_long_then_nobody_is_told():
     check.eq(served.log, [])
 
 
+def test_no_response_when_the_response_was_filled_too_long_then_nobody_is_told():
+    """RFC 7967 section 2: what does not go out is not too long."""
+
+    def fill(request, response):
+        response.payload = b"x" * 100
+        return coap.NO_RESPONSE
+
+    served = Served(fill, datagram_len=64)
+    check.eq(summary(served.ask()), (coap.ACK, 0, 1, b"", b""))
+    check.eq(served.log, [])
+
+
 def test_request_when_too_large_then_4_13():
     """RFC 7252 section 5.9.2.9: CON and NON; the handler is not called; a response is ignored."""
     served = returning("x", datagram_len=64)

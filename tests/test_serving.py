@@ -172,11 +172,40 @@ def test_process_when_there_is_no_memory_for_what_a_datagram_asks_then_it_is_los
         endpoint = transport.endpoint(is_polled)
         endpoint.resource("r").get(lambda request, response: "text")
         endpoint.attach(Extension("request", MemoryError()))
-        endpoint.log = lambda text, value: told.append((text, type(value)))
+        endpoint.log = lambda text, value: told.append((text, value))
         while transport.inbox:
             endpoint.process(0)
         check.eq([datagram[2:4] for datagram, _ in transport.sent], [b"\0\x02", b"\0\x03"])
     check.eq(told, 2 * [("no memory for what a datagram asks for", MemoryError)])
+
+
+def test_process_when_no_datagram_of_a_flood_finds_memory_then_it_returns_as_ever():
+    """Endpoint.process: after 16 datagrams, lost or not, what else the program does has its turn."""
+    for is_polled in False, True:
+        transport = Polled(*[(packet(coap.GET, mid, uri_path=("r",)), PEER) for mid in range(40)])
+        endpoint = transport.endpoint(is_polled)
+        endpoint.resource("r").get(lambda request, response: "text")
+        extension = Extension()
+        extension.raise_in = raiser(MemoryError())
+        endpoint.attach(extension)
+        check.eq(endpoint.process(0), None)
+        check.eq(len(transport.inbox), 24)
+
+
+def test_process_when_one_socket_takes_all_memory_then_the_other_has_its_turn():
+    """Endpoint.register_socket: a flood of one, each of whose datagrams is lost, holds the other up for 16 of them."""
+    for is_polled in False, True:
+        flood = Polled(*[(packet(coap.PUT, mid, uri_path=("r",)), PEER) for mid in range(40)])
+        other = Polled((packet(coap.GET, 100, uri_path=("r",)), OTHER))
+        endpoint = flood.endpoint(is_polled)
+        (endpoint._polled if is_polled else endpoint._asked).append(other)
+        endpoint._ready = lambda wait_ms, both=(flood, other): [(sock,) for sock in both if sock.inbox]
+        endpoint.resource("r").get(lambda request, response: "text")
+        extension = Extension()
+        extension.unwrap = lambda request: raiser(MemoryError())(request) if request.code == coap.PUT else None
+        endpoint.attach(extension)
+        endpoint.process(0)
+        check.eq([datagram[2:4] for datagram, peer in flood.sent if peer == OTHER], [b"\0\x64"])
 
 
 def test_process_when_there_is_no_room_for_a_datagram_then_memory_error():

@@ -88,7 +88,6 @@ class Peer:
                 return answer
         raise AssertionError("the board does not answer")
 
-
     def settle(self):
         """Waits until nothing comes any more, and forgets who sent."""
         while self.receive(SETTLED_S)[1]:
