@@ -992,8 +992,9 @@ class Message:
         It has the code and all options but Observe (RFC 7641 section 2), those that are NoCacheKey, and the numbers
         in `ignore_options`; of a FETCH the payload, too (RFC 8132 section 2).
         """
-        code = self.code
-        key = [code, bytes(self.payload) if code == FETCH else b""]
+        key = [self.code, b""]
+        if key[0] == FETCH:
+            key[1] = bytes(self.payload)
         for pair in _raw_options(self.packet):
             if pair[0] & 0x1E != 0x1C and pair[0] != _OBSERVE and pair[0] not in ignore_options:
                 key.append(pair)
@@ -2686,9 +2687,9 @@ class Endpoint(Engine):
       host    address to bind, a number: "0.0.0.0" for all (an empty one receives nothing on a Pico W)
       family  socket.AF_INET or AF_INET6, of what is sent to; default: as `host`, of a transport either
       sock    a bound socket or a transport to use instead, whatever port and host are: sendto(data, peer), and
-              recvfrom(n), which returns (bytes, peer) or None and never blocks; peers are compared, with None, too,
-              and of those that are equal any may come back. If it has attach(endpoint), that is called; if its
-              is_secure is true, all is coaps, as with coap_dtls
+              recvfrom(n), which returns (bytes, peer) or None and never blocks; peers are hashed, and compared, with
+              None, too, and of those that are equal any may come back. If it has attach(endpoint), that is called; if
+              its is_secure is true, all is coaps, as with coap_dtls
 
     The tables have a fixed size; each is an argument. With these sizes an endpoint takes 6 KB on a 32 bit board;
     a slot's price is in bytes there (make size), that of an address some 60 more where one is held:
@@ -2893,7 +2894,11 @@ class Endpoint(Engine):
         while left != self._left:
             left = self._left
             for ready in self._ready(wait_ms):
-                self._receive_from(ready[0])
+                before = self._left
+                try:
+                    self._receive_from(ready[0])
+                except MemoryError as error:
+                    self._lose(error, before)
                 if self.received is not None or self._left <= 0:
                     return
             wait_ms = 0
@@ -2920,37 +2925,40 @@ class Endpoint(Engine):
         """Handle a datagram of each transport that cannot be polled; returns how long to wait then."""
         left = self._left
         for transport in self._asked:
-            self._receive_from(transport)
+            before = self._left
+            try:
+                self._receive_from(transport)
+            except MemoryError as error:
+                self._lose(error, before)
             if self.received is not None:
                 break
         return min(wait_ms, _ASK_MS) if self._left == left else 0
 
-    def _receive_from(self, sock):
-        """Read one datagram, if there is one, handle it and answer; without memory for that it is lost.
+    def _lose(self, error, left):
+        """Log that there was no memory for what a datagram asks for; `left` is what _left was before.
 
-        Raises MemoryError if there is no room for the datagram itself: it would be there again, at once.
+        Raises `error` if there was no room for the datagram itself: it would be there again, at once.
         """
+        if self._left == left:
+            raise error
+        if self.log:
+            self.log("no memory for what a datagram asks for", error)
+
+    def _receive_from(self, sock):
+        """Read one datagram, if there is one, handle it and answer."""
         got = _read(sock, self.datagram_len + 1)
         if got is None:
             return
         self._left -= 1
-        try:
-            self._handle(sock, got[0], got[1])
-        except MemoryError:
-            if self.log:
-                self.log("no memory for what a datagram asks for", MemoryError)
-
-    def _handle(self, sock, data, peer):
-        """Handle the datagram `data` that `sock` got from `peer`, and answer."""
-        if not data:
+        if not got[0]:
             if self.reopens_on_empty:
                 self._reopen(sock)
             return
-        peer = self.peer if peer == self.peer else self._duplicates.known(peer)
+        peer = self.peer if got[1] == self.peer else self._duplicates.known(got[1])
         if self._groups and sock in self._groups:
-            reply = self.receive(data, peer, ticks_ms(), True)
+            reply = self.receive(got[0], peer, ticks_ms(), True)
         else:
-            reply = self.receive(data, peer, ticks_ms())
+            reply = self.receive(got[0], peer, ticks_ms())
         if reply is not None:
             self.peer = peer
             self._send_datagram(reply)

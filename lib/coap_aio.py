@@ -58,6 +58,8 @@ _POST = const(2)
 _PUT = const(3)
 _DELETE = const(4)
 _FETCH = const(5)
+_PATCH = const(6)
+_IPATCH = const(7)
 _NOT_FOUND = const(132)
 
 _BURST = const(16)  # messages for the application taken before other tasks have their turn
@@ -145,6 +147,14 @@ class Aio:
     def fetch(self, uri, payload=b"", **options):
         """request(FETCH, ...)"""
         return self.request(_FETCH, uri, payload, **options)
+
+    def patch(self, uri, payload=b"", **options):
+        """request(PATCH, ...)"""
+        return self.request(_PATCH, uri, payload, **options)
+
+    def ipatch(self, uri, payload=b"", **options):
+        """request(IPATCH, ...)"""
+        return self.request(_IPATCH, uri, payload, **options)
 
     def observe(self, uri, **options):
         """Observe the resource `uri`: `async for message in aio.observe(uri)`, see Observing.

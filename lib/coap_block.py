@@ -28,7 +28,7 @@ the body is whole, and finds the sink as request.payload:
 The handler of a GET or FETCH runs once for each block that is fetched: what it returns must not depend on that. An
 ETag tells the client when it has changed in between; where neither the handler nor Resource.etag nor a source gives
 one, it is a checksum of the payload. A source without `etag` must not change while it is read. What another method
-answers is kept until it is fetched.
+answers is kept until it is fetched. No-Response is left out of a body that goes in blocks, which are to be answered.
 
 A client whose address was not proved may be a victim: somebody else asked in its name. So it gets datagrams of at
 most `unverified_len` bytes, which makes blocks of 64, whatever it asks for, unless `blocks.is_verified(peer)` is true

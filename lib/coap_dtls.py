@@ -623,7 +623,10 @@ class Transport(_Stream):
             else:
                 self._step(session)
         if self._messages and self._endpoint.received is None:  # else the application takes that first
-            self._endpoint._receive_from(self)
+            try:
+                self._endpoint._receive_from(self)
+            except MemoryError:  # lost, as the endpoint does with what it reads
+                pass
 
     def _step(self, session):
         try:

@@ -128,7 +128,7 @@ def test_get_when_the_server_answers_then_the_response():
 
 
 def test_methods_when_awaited_then_their_code_payload_and_options():
-    """RFC 7252 section 5.8, RFC 8132: get put post delete fetch request"""
+    """RFC 7252 section 5.8, RFC 8132: get put post delete fetch patch ipatch"""
 
     async def main(client, server):
         seen = []
@@ -144,7 +144,8 @@ def test_methods_when_awaited_then_their_code_payload_and_options():
             (await client.post(uri, b"b", mtype=coap.NON)).code,
             (await client.delete(uri)).code,
             (await client.fetch(uri, "c")).code,
-            (await client.request(coap.PATCH, uri, "d")).code,
+            (await client.patch(uri, "d")).code,
+            (await client.ipatch(uri, "e")).code,
             (await client.get("coap://192.0.2.1/none")).code,
         ]
         return seen, codes
@@ -152,10 +153,11 @@ def test_methods_when_awaited_then_their_code_payload_and_options():
     seen, codes = both(main)
     expected = [
         (1, 0, b"", 60), (3, 0, b"a", None), (2, 1, b"b", None), (4, 0, b"", None), (5, 0, b"c", None),
-        (6, 0, b"d", None),
+        (6, 0, b"d", None), (7, 0, b"e", None),
     ]  # fmt: skip
     check.eq(seen, expected)
-    check.eq(codes, [coap.CONTENT, coap.CHANGED, coap.CREATED, coap.DELETED, coap.CONTENT, coap.CHANGED, 132])
+    changed = [coap.CHANGED] * 2
+    check.eq(codes, [coap.CONTENT, coap.CHANGED, coap.CREATED, coap.DELETED, coap.CONTENT] + changed + [132])
 
 
 def test_get_when_a_datagram_is_lost_then_it_is_retransmitted():
