@@ -5,6 +5,7 @@ import socket
 import struct
 import subprocess
 
+from bench_load import free_port
 from size_heap import ROOT, beside_python, compile_to, environment, lines_of, run_on_32_bits, smallest_heap_kb
 
 EXCHANGES = 100
@@ -123,13 +124,6 @@ def requests():
         code, rest = kinds[mid % len(kinds)]
         made.append(struct.pack(">BBHH", 0x42, code, mid, mid) + rest)
     return made
-
-
-def free_port():
-    """Returns a UDP port of 127.0.0.1 that was free just now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def compile_port(folder):
