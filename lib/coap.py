@@ -604,6 +604,22 @@ def _replace(p, number, values):
         _add(p, number, values[at])
 
 
+def _cache_options(p, ignored):
+    """The options of `p` that count for a cache, see Message.get_cache_key, but for the numbers `ignored`; encoded."""
+    out = bytearray()
+    at = p[_START]
+    before = p[_NUMBER] = 0
+    while at < p[_END]:
+        at = _step(p, at)
+        number = p[_NUMBER]
+        if number & 0x1E != 0x1C and number != _OBSERVE and number not in ignored:
+            _put_header(out, number - before, p[_STOP] - at)
+            out += p[_DATA][at : p[_STOP]]
+            before = number
+        at = p[_STOP]
+    return bytes(out)
+
+
 def _packed_len(p, token):
     """How many bytes `p` has as a datagram."""
     payload_len = len(_payload(p))
@@ -992,13 +1008,8 @@ class Message:
         It has the code and all options but Observe (RFC 7641 section 2), those that are NoCacheKey, and the numbers
         in `ignore_options`; of a FETCH the payload, too (RFC 8132 section 2).
         """
-        key = [self.code, b""]
-        if key[0] == FETCH:
-            key[1] = bytes(self.payload)
-        for pair in _raw_options(self.packet):
-            if pair[0] & 0x1E != 0x1C and pair[0] != _OBSERVE and pair[0] not in ignore_options:
-                key.append(pair)
-        return tuple(key)
+        code = self.code
+        return code, bytes(self.payload) if code == FETCH else b"", _cache_options(self.packet, ignore_options)
 
     def __eq__(self, other):
         """Whether both have the same code, type, message ID, token, options and payload."""

@@ -54,15 +54,12 @@ bytes, len, type = bytes, len, type
 
 # Slots of a packet, see coap.py
 _DATA = const(0)
-_START = const(1)
 _END = const(2)
 _CODE = const(3)
 _PAYLOAD = const(7)
 _SEEN = const(8)
 _ASKED = const(9)  # of a response: the datagram that it answers and who sent that; copy() takes both along
 _ASKER = const(10)
-_NUMBER = const(12)
-_STOP = const(13)
 _LAST = const(14)
 _REMOTE = const(15)
 
@@ -248,20 +245,8 @@ class Blocks:
         is no payload any more, so nor is its Content-Format.
         """
         context_of = getattr(self.engine, "context_of", None)
-        p = request.packet
-        options = bytearray()  # encoded, as a tuple of a thousand empty ones would take the heap
-        at = p[_START]
-        before = p[_NUMBER] = 0
-        while at < p[_END]:
-            at = coap._step(p, at)
-            number = p[_NUMBER]
-            stop = p[_STOP]
-            if number & 0x1E != 0x1C and number not in (6, 23, 27) and not (answer and number == 12):
-                coap._put_header(options, number - before, stop - at)
-                options += p[_DATA][at:stop]
-                before = number
-            at = stop
-        return request.remote, answer, p[_CODE], context_of and context_of(request), bytes(options)
+        options = coap._cache_options(request.packet, (12, 23, 27) if answer else (23, 27))
+        return request.remote, answer, request.code, context_of and context_of(request), options
 
     # -- server: bodies that come in
 

@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+import size_heap
 from programs import ROOT, node_package, program
 
 TIME_LIMIT_S = 300
@@ -53,9 +54,7 @@ def files(tmp_path_factory):
     """What the scripts import: the library's .mpy, the tests' sources and os.py."""
     folder = tmp_path_factory.mktemp("files")
     (folder / "os.py").write_text(OS)
-    for source in (ROOT / "lib").glob("*.py"):
-        compiled = folder / f"{source.stem}.mpy"
-        subprocess.run([program("mpy-cross"), "-O3", "-s", source.name, "-o", compiled, source], check=True)
+    size_heap.compile_library(folder)
     return [*folder.iterdir(), *(ROOT / "tests").glob("*.py"), *(ROOT / "ports").glob("*.py")]
 
 
