@@ -2643,14 +2643,6 @@ _SEND_ERRORS = (OSError, TypeError, ValueError)  # the latter two for an address
 _HELD = const(8)  # records that wait for process() while request() blocks
 
 
-def _read(sock, datagram_len):
-    """What recvfrom returns: (datagram, address), or None if there is nothing."""
-    try:
-        return sock.recvfrom(datagram_len)
-    except OSError:  # nothing there after all, or an ICMP error of what was sent
-        return None
-
-
 if _ON_CPYTHON:
 
     class _Poll(dict):
@@ -2908,7 +2900,7 @@ class Endpoint(Engine):
                 before = self._left
                 try:
                     self._receive_from(ready[0])
-                except MemoryError as error:
+                except (MemoryError, OSError) as error:
                     self._lose(error, before)
                 if self.received is not None or self._left <= 0:
                     return
@@ -2939,25 +2931,26 @@ class Endpoint(Engine):
             before = self._left
             try:
                 self._receive_from(transport)
-            except MemoryError as error:
+            except (MemoryError, OSError) as error:
                 self._lose(error, before)
             if self.received is not None:
                 break
         return min(wait_ms, _ASK_MS) if self._left == left else 0
 
     def _lose(self, error, left):
-        """Log that there was no memory for what a datagram asks for; `left` is what _left was before.
+        """Go on after `error` of _receive_from, or raise it; `left` is what _left was before.
 
-        Raises `error` if there was no room for the datagram itself: it would be there again, at once.
+        Lost in silence: OSError of recvfrom, which has nothing after all, or an ICMP error of what was sent. Logged:
+        MemoryError with the datagram in hand; without it there is no room for one, and it would be there again at once.
         """
-        if self._left == left:
+        if (self._left == left) != isinstance(error, OSError):
             raise error
-        if self.log:
+        if self.log and self._left != left:
             self.log("no memory for what a datagram asks for", error)
 
     def _receive_from(self, sock):
-        """Read one datagram, if there is one, handle it and answer."""
-        got = _read(sock, self.datagram_len + 1)
+        """Read one datagram, if there is one, handle it and answer; raises OSError if recvfrom does."""
+        got = sock.recvfrom(self.datagram_len + 1)
         if got is None:
             return
         self._left -= 1

@@ -216,6 +216,18 @@ def test_process_when_there_is_no_room_for_a_datagram_then_memory_error():
         check.raises(MemoryError, transport.endpoint(is_polled).process, None)
 
 
+def test_process_when_on_end_raises_oserror_then_it_comes_out():
+    """Endpoint.on_end: a file that could not be written is not taken for a recvfrom that failed."""
+    for is_polled in False, True:
+        transport = Polled()
+        endpoint = transport.endpoint(is_polled)
+        endpoint.on_end = raiser(OSError(28))
+        record = endpoint.send(coap.Message(coap.GET, token=b"t"), PEER)
+        endpoint.process(0)
+        transport.inbox.append((packet(coap.CONTENT, record.mid, coap.ACK, b"t"), PEER))
+        check.raises(OSError, endpoint.process, 0)
+
+
 def test_request_when_the_heap_is_locked_then_memory_error_and_later_ones_are_served():
     """RFC 7252 section 4.2: not even a new generator has room."""
     server = Server()

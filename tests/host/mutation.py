@@ -153,7 +153,9 @@ MUTANTS = (
     ("Hop-Limit 0", "if p[_SEEN] & 1 << _HOP_LIMIT and", "if False and"),
     ("discovery takes 8 filters", "if len(queries) > _FILTERS:", "if False:"),
     # memory and the client's own
-    ("no room for a datagram is told", "        if self._left == left:\n            raise error\n", ""),
+    ("no room for a datagram is told", "(self._left == left) != isinstance(error, OSError)", "False"),
+    ("an OSError that is not recvfrom's", "(self._left == left) != isinstance(error, OSError)",
+     "self._left == left and isinstance(error, MemoryError)"),
     ("an option read as one is not read further", " or is_one and values:", ":"),
     ("a ping's answer is a Reset", "if record.error and record.error is not Reset:", "if record.error:"),
     ("a ping without answer raises", "if record.error and record.error is not Reset:", "if False:"),
@@ -228,7 +230,8 @@ MUTANTS = (
     # the endpoint
     ("16 datagrams", "if self._left <= 0 and timeout_ms is not None or self._left", "if self._left"),
     ("errors of sendto", "        except _SEND_ERRORS:\n", "        except KeyError:\n"),
-    ("errors of recvfrom", "except OSError:  # nothing there", "except KeyError:  # nothing there"),
+    ("errors of recvfrom", "(self._left == left) != isinstance(error, OSError)", "self._left == left"),
+    ("errors of recvfrom, polled", "                except (MemoryError, OSError)", " " * 16 + "except MemoryError"),
     ("an empty datagram", "        if not got[0]:\n", "        if False:\n"),
     ("an empty datagram on an ESP32", "            if self.reopens_on_empty:\n", "            if False:\n"),
     ("reopened once a second", "0 <= ticks_diff(now_ms, self._reopened_ms) < _REOPEN_MS:", "False:"),
