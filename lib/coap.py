@@ -2635,6 +2635,7 @@ _BURST = const(16)  # datagrams that one process() handles at most
 _ASK_MS = const(10)  # how often a transport is asked that cannot be polled
 _REOPEN_MS = const(1000)
 _IPV6 = const(41)  # as Linux numbers it and what follows; MicroPython has no names for them
+_ADD_MEMBERSHIP = const(35)  # boards have a name for it, the unix port of 1.26 has none
 _JOIN_GROUP = const(20)
 _MULTICAST_ALL = const(49)
 _MULTICAST_ALL_IPV6 = const(29)
@@ -2999,7 +3000,7 @@ class Endpoint(Engine):
             raise ValueError("a group is 224.0.0.0 to 239.255.255.255 or begins with ff, not " + group)
         if not is_ipv6:
             member = bytes(map(int, group.split(".") + (interface or "0.0.0.0").split(".")))
-            option = (0, socket.IP_ADD_MEMBERSHIP, member)
+            option = (0, getattr(socket, "IP_ADD_MEMBERSHIP", _ADD_MEMBERSHIP), member)
         elif hasattr(socket, "inet_pton"):
             member = socket.inet_pton(socket.AF_INET6, group) + (interface or 0).to_bytes(4, sys.byteorder)
             option = (_IPV6, _JOIN_GROUP, member)

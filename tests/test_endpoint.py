@@ -373,8 +373,15 @@ class FakeSocket(fake.Transport):
     is_deaf = False
     bound_to = None
 
+    def __init__(self):
+        super().__init__()
+        self.options = []
+
     def setblocking(self, flag):
         pass
+
+    def setsockopt(self, *option):
+        self.options.append(option)
 
     def bind(self, address):
         self.bound_to = address
@@ -391,6 +398,9 @@ class Sockets:
     AF_INET = 2
     AF_INET6 = 10
     SOCK_DGRAM = 2
+    SOL_SOCKET = 1
+    SO_REUSEADDR = 2
+    host = "192.0.2.9"  # whatever the name is
 
     def __init__(self):
         self.opened = []
@@ -408,7 +418,7 @@ class Sockets:
         self.looked_up.append((host, port))
         if host == "nosuch":
             raise OSError(-2)
-        entries = [(10, 2, 0, "", ("2001:db8::1", port, 0, 0)), (2, 2, 0, "", ("192.0.2.9", port))]
+        entries = [(10, 2, 0, "", ("2001:db8::1", port, 0, 0)), (2, 2, 0, "", (self.host, port))]
         return [entry for entry in entries if family in (None, entry[0])]
 
     def __enter__(self):
@@ -427,6 +437,19 @@ def deaf_endpoint(sockets):
     endpoint.resource("r").get(lambda request, response: "text")
     sockets.opened[0].inbox.append((b"", PEER))
     return endpoint
+
+
+def test_join_when_the_firmware_has_no_name_for_it_then_linux_number():
+    """RFC 7252 section 12.8: the unix port of MicroPython 1.26; boards have IP_ADD_MEMBERSHIP, each its own."""
+    for name, number in (None, 35), ("IP_ADD_MEMBERSHIP", 3):
+        with Sockets() as sockets:
+            endpoint = coap.Endpoint(port=5683)
+            sockets.host = "224.0.1.187"
+            if name:
+                setattr(sockets, name, number)
+            endpoint.join("224.0.1.187")
+            member = b"\xe0\x00\x01\xbb\0\0\0\0"
+            check.eq(sockets.opened[1].options, [(1, 2, 1), (0, number, member)])
 
 
 def test_esp32_when_a_datagram_is_empty_then_the_socket_is_replaced():
