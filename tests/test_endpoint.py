@@ -4,11 +4,7 @@ import check
 import coap
 import fake
 from fake import PEER, empty, packet
-
-try:
-    import socket
-except ImportError:
-    socket = None
+from loopback import bound_endpoint
 
 OTHER = ("192.0.2.2", 5683)
 # EPERM, EAGAIN, ENOMEM, ENETUNREACH, ETIMEDOUT (an ESP32 has 116), EHOSTUNREACH
@@ -729,18 +725,6 @@ def test_request_when_a_record_is_unanswered_then_its_con_is_acknowledged():
 
 
 # ---- real sockets ----
-
-
-def bound_endpoint(**tables):
-    """(endpoint, port) on a free port of the loopback interface."""
-    if socket is None:
-        raise check.Skip("no sockets")
-    for port in range(20683, 20783):
-        try:
-            return coap.Endpoint(port=port, host="127.0.0.1", **tables), port
-        except OSError:
-            pass
-    raise check.Skip("no loopback interface, or no free port on it")
 
 
 def loop_back(server, client, record):

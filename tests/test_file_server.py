@@ -7,6 +7,7 @@ import check
 import coap
 import coap_block
 import fake
+from loopback import bound_endpoint
 
 _HERE = globals().get("__file__", "").rpartition("/")[0] or "."
 ROOT = "files_of_test"  # in the current directory
@@ -275,10 +276,12 @@ def test_server_when_it_is_interrupted_then_exit_code_0():
         endpoint.close()
         raise KeyboardInterrupt
 
+    free, port = bound_endpoint()
+    free.close()
     process = coap.Endpoint.process
     coap.Endpoint.process = interrupt
     try:
-        check.eq(file_server().main([".", "25699"]), 0)
+        check.eq(file_server().main([".", str(port)]), 0)
     finally:
         coap.Endpoint.process = process
 

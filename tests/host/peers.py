@@ -23,8 +23,8 @@ from pathlib import Path
 
 import pytest
 
-from loopback import free_port
 from programs import ROOT, node_package, program
+from udp_ports import free_port
 
 HOST = "127.0.0.1"
 HERE = Path(__file__).resolve().parent
