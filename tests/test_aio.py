@@ -539,15 +539,7 @@ class Counting:
 def loopback():
     """(client, server, URI of its `t`) on sockets of this host."""
     server, port = bound_endpoint()
-    probe = coap.Endpoint()
-    uri = "coap://127.0.0.1:%d/t" % port
-    try:
-        probe.put(uri, mtype=coap.NON, no_response=26)
-    except OSError as error:
-        raise check.Skip("no loopback: %s" % error)
-    if server.process(100) is None:
-        raise check.Skip("no loopback")
-    return coap_aio.Aio(probe), coap_aio.Aio(server), uri
+    return coap_aio.Aio(coap.Endpoint()), coap_aio.Aio(server), "coap://127.0.0.1:%d/t" % port
 
 
 def test_sockets_when_nothing_happens_then_nothing_is_polled():

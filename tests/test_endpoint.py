@@ -734,7 +734,7 @@ def loop_back(server, client, record):
             return
         client.process(5)
         server.process(5)
-    raise check.Skip("the loopback interface carries nothing")
+    raise AssertionError("not done: %r" % record.message)
 
 
 def test_loopback_when_asked_then_answered():
