@@ -811,7 +811,7 @@ def test_port_when_taken_then_os_error():
         check.raises(OSError, coap.Endpoint, port=port, host="127.0.0.1")
 
 
-# ---- found by review ----
+# ---- the end of process, and of the endpoint ----
 
 
 def test_process_when_the_time_is_over_then_it_does_not_wait():
