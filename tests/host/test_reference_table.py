@@ -1,12 +1,10 @@
 """tests/reference_api.py is complete, names tests that exist, and names what lib/coap.py has."""
 
-import ast
 
 import pytest
 
 import coap
 import fake
-from programs import ROOT
 from reference_api import ROWS
 from test_portable import expected_tests
 
