@@ -269,6 +269,13 @@ def test_command_line_when_it_is_wrong_then_exit_code_1():
         check.eq(file_server().main(words), 1, words)
 
 
+def test_server_when_its_port_is_taken_then_exit_code_1():
+    """RFC 768: one socket has a port."""
+    other, port = bound_endpoint()
+    with other:
+        check.eq(file_server().main([".", str(port)]), 1)
+
+
 def test_server_when_it_is_interrupted_then_exit_code_0():
     """Ctrl-C is how it is stopped."""
 
