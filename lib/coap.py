@@ -714,6 +714,7 @@ class Message:
     Raises ValueError or TypeError for a value that the field or option cannot hold.
     A received message refers to the datagram; reading token or payload makes a copy. The request and response
     that a handler is given are used again for the next exchange: keep one by copy().
+    Options are at `opt`: one that is set beside it is an AttributeError on CPython, and lost on MicroPython.
     Allocates about 150 bytes on a board, and the options.
     """
 
@@ -1041,6 +1042,16 @@ class Message:
                     number = name
             line += " %s=%r" % (number, value)
         return "%s, %d bytes>" % (line, len(self.payload))
+
+
+if _ON_CPYTHON:  # MicroPython keeps any attribute: to ask for these would cost time of each message
+
+    def _lose(self, value=None):
+        """In the place of an option of Message that is set or read without `opt`."""
+        raise AttributeError(Options.__doc__.split("\n")[0])
+
+    for _ in _NAMES:
+        setattr(Message, _, property(_lose, _lose))
 
 
 def code_text(code):
