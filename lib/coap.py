@@ -178,7 +178,8 @@ _EMPTY = const(0x65)  # e
 _ANY = const(0x3F)  # ?, an unknown option; and o is opaque
 
 # By place, which is the option's number up to 28: the format; and the lengths a value may have, bit n for n bytes,
-# -1 and -2 (not empty) for many. Place 0 is that of all options not known.
+# -1 and -2 (not empty) for many. Place 0 is that of all options not known. An option more: here, above 28 with its
+# number in _LARGE, too; its name in _NAMES and tools/coap_cli/names.py; in _REPEATABLE or _UNDERSTOOD, if it is that.
 _FORMAT = b"?o?soeuuso?su?usuu??s??u???uussuouo"
 _LENGTHS = (
     -1, 0x1FF, -1, -2, 0x1FE, 1, 0xF, 7, -1, -1, -1, -1, 7, -1, 0x1F, -1, 2, 7, -1, -1, -1, -1, -1, 0xF, -1, -1, -1,

@@ -23,7 +23,7 @@ import pytest
 import coap
 import coap_oscore
 import coap_oscore_keys
-from coap_cli import exits, readable, security
+from coap_cli import exits, names, readable, security
 from coap_cli.commands import main
 from coap_cli.plot import number_in
 from coap_cli.trace import Trace, message_text
@@ -807,6 +807,12 @@ def test_options_of_the_command_are_in_the_message(run):
     with peer(answer) as port:
         run("get", "-N", "-t", "0.1", url(port, "/"))
     assert received[-1].mtype == coap.NON
+
+
+def test_options_of_the_library_have_a_name_here():
+    """the same, but with hyphens"""
+    listed = {name.replace("_", "-"): abs(number) for name, number in coap._NAMES.items() if name != "etags"}
+    assert listed == names.NUMBERS
 
 
 def test_verbose_shows_each_message_in_a_line(server, run):
