@@ -1923,7 +1923,8 @@ class Engine:
         incoming(record, message)   a response came; returns None or CONSUMED: the exchange goes on
         reset(peer, mid)            a Reset of a message that is forgotten here
         tick(now_ms)                at the time asked for by wake() or told by next_ms, or later
-        next_ms(now_ms)             milliseconds until its next tick, or None
+        next_ms(now_ms)             milliseconds until its next tick, or None; asked behind each, so that the first
+                                    takes wake()
         """
         extensions = self._extensions
         at = 0

@@ -543,7 +543,7 @@ def loopback():
 
 
 def test_sockets_when_nothing_happens_then_nothing_is_polled():
-    """No busy waiting: an idle second costs no call of process"""
+    """No busy waiting: while nothing comes, process is not called"""
     client, server, uri = loopback()
     serve_text(server)
     counter = Counting(server.endpoint)
