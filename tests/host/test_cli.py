@@ -685,6 +685,14 @@ def test_wrong_use_ends_with_1_and_one_sentence(words, sentence, server, run):
     assert sentence in err and err.startswith("coap: ") and err.count("\n") == 1
 
 
+def test_output_that_has_no_folder_ends_before_anything_is_sent(run):
+    """or the server would have done what is then called wrong use"""
+    received = []
+    with peer(received.append) as port:
+        exit_code, _, err = run("put", "-d", "on", "-o", "/nowhere/x", "-t", "0.2", url(port, "/"))
+    assert (exit_code, err, received) == (exits.WRONG_USE, "coap: /nowhere/x: No such file or directory\n", [])
+
+
 def test_without_a_command_its_help_is_shown_and_it_ends_with_1(run):
     """as click has it, without our name before it"""
     exit_code, out, err = run()
