@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 venv: .venv/.stamp  ## make .venv with the tools of requirements-dev.txt
 .venv/.stamp: requirements-dev.txt
@@ -25,7 +25,7 @@ test: venv  ## run every test, on CPython, MicroPython and a rehearsed board
 lint: venv  ## check the style
 	$(BIN)/ruff check
 
-size: venv  ## bytes of source, .mpy and heap; fails over the budget
+size: venv  ## bytes of source, .mpy and heap; fails over the budget, and without the npm packages of `make peers`
 	$(BIN)/python tools/size.py --strict
 
 size32: venv  ## the heap on a 32-bit MicroPython, from .mpy, ROMFS and frozen; builds it first (gcc-multilib)

@@ -178,7 +178,8 @@ _EMPTY = const(0x65)  # e
 _ANY = const(0x3F)  # ?, an unknown option; and o is opaque
 
 # By place, which is the option's number up to 28: the format; and the lengths a value may have, bit n for n bytes,
-# -1 and -2 (not empty) for many. Place 0 is that of all options not known.
+# -1 and -2 (not empty) for many. Place 0 is that of all options not known. An option more: here, above 28 with its
+# number in _LARGE, too; its name in _NAMES and tools/coap_cli/names.py; in _REPEATABLE or _UNDERSTOOD, if it is that.
 _FORMAT = b"?o?soeuuso?su?usuu??s??u???uussuouo"
 _LENGTHS = (
     -1, 0x1FF, -1, -2, 0x1FE, 1, 0xF, 7, -1, -1, -1, -1, 7, -1, 0x1F, -1, 2, 7, -1, -1, -1, -1, -1, 0xF, -1, -1, -1,
@@ -714,6 +715,7 @@ class Message:
     Raises ValueError or TypeError for a value that the field or option cannot hold.
     A received message refers to the datagram; reading token or payload makes a copy. The request and response
     that a handler is given are used again for the next exchange: keep one by copy().
+    Options are at `opt`: one that is set beside it is an AttributeError on CPython, and lost on MicroPython.
     Allocates about 150 bytes on a board, and the options.
     """
 
@@ -1041,6 +1043,16 @@ class Message:
                     number = name
             line += " %s=%r" % (number, value)
         return "%s, %d bytes>" % (line, len(self.payload))
+
+
+if _ON_CPYTHON:  # MicroPython keeps any attribute: to ask for these would cost time of each message
+
+    def _lose(self, value=None):
+        """In the place of an option of Message that is set or read without `opt`."""
+        raise AttributeError(Options.__doc__.split("\n")[0])
+
+    for _ in _NAMES:
+        setattr(Message, _, property(_lose, _lose))
 
 
 def code_text(code):
@@ -1911,7 +1923,8 @@ class Engine:
         incoming(record, message)   a response came; returns None or CONSUMED: the exchange goes on
         reset(peer, mid)            a Reset of a message that is forgotten here
         tick(now_ms)                at the time asked for by wake() or told by next_ms, or later
-        next_ms(now_ms)             milliseconds until its next tick, or None
+        next_ms(now_ms)             milliseconds until its next tick, or None; asked behind each, so that the first
+                                    takes wake()
         """
         extensions = self._extensions
         at = 0

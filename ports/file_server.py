@@ -223,8 +223,11 @@ def main(words):
         endpoint = coap.Endpoint(int(port))
         endpoint.log = print
         build(endpoint, coap_block.attach(endpoint), words[0])
-    except (OSError, ValueError) as problem:
+    except ValueError as problem:
         print(problem)
+        return 1
+    except OSError as problem:
+        print("cannot serve port %s (%s): stop what uses it, or give another port" % (port, problem))
         return 1
     print("serving %s at coap://0.0.0.0:%s/files" % (words[0], port))
     try:

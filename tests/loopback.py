@@ -1,41 +1,46 @@
-"""UDP ports of this computer for servers of the tests.
+"""Endpoints on the loopback interface, on ports that nobody else has: on CPython and MicroPython alike.
 
-A port that the system chooses (bind to 0) is in the range from which it also gives one to every client's socket. One
-that is freed, to be bound by a server that starts, may so be a client's by then: at worst that of the very socket which
-asks whether the server is up, which then hears itself. Ports here are below that range.
+MicroPython cannot be asked which port the system chose, so ports are tried. They are below those that the system gives
+to clients' sockets, and begin elsewhere in each run: another may be under way.
 """
 
-import itertools
-import random
-import socket
+import os
 
-FIRST, LAST = 10000, 19999
+import check
+import coap
 
-
-def _candidates():
-    """The ports, none twice before all had their turn; where they begin differs between runs, which may overlap."""
-    begin = random.SystemRandom().randrange(LAST - FIRST + 1)  # some tests seed the module's own generator
-    for n in itertools.count(begin):
-        yield FIRST + n % (LAST - FIRST + 1)
+FIRST = 10000
+COUNT = 10000
+TRIES = 100
 
 
-_ports = _candidates()
-
-
-def is_free(port):
-    """Whether nobody has a UDP port, at whatever address of this computer."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+def carries(sock, address):
+    """Whether a datagram of the socket `sock` to `address`, its own, arrives: a Pico W has no loopback."""
+    try:
+        sock.sendto(b"x", address)
+    except OSError:
+        return False
+    for _ in range(20):
         try:
-            sock.bind(("0.0.0.0", port))
+            return sock.recvfrom(1)[0] == b"x"
         except OSError:
-            return False
-    return True
+            coap.sleep_ms(5)
+    return False
 
 
-def free_port(following=0):
-    """Returns the number of a UDP port that nobody uses, nor the `following` ones."""
-    for _ in range(LAST - FIRST):
-        port = next(_ports)
-        if all([is_free(port + n) for n in range(following + 1)]):
-            return port
-    raise OSError(f"no free UDP port from {FIRST} to {LAST}")
+def bound_endpoint(**tables):
+    """(Endpoint, its port) on 127.0.0.1; raises check.Skip where there is no such interface."""
+    if coap.socket is None:
+        raise check.Skip("no sockets")
+    begin = int.from_bytes(os.urandom(2), "big")
+    for n in range(TRIES):
+        port = FIRST + (begin + n) % COUNT
+        try:
+            endpoint = coap.Endpoint(port, "127.0.0.1", **tables)
+        except OSError:
+            continue
+        if carries(endpoint.socket, endpoint.resolve("127.0.0.1:%d" % port)):
+            return endpoint, port
+        endpoint.close()
+        break
+    raise check.Skip("no loopback interface, or no free port on it")

@@ -6,11 +6,7 @@ import check
 import coap
 import coap_aio
 import fake
-
-try:
-    import socket
-except ImportError:
-    socket = None
+from loopback import bound_endpoint
 
 # For what nobody answers: gives up after 60 to 90 ms. What is answered has the RFC's time: a computer may pause.
 QUICK = coap.Tuning(ack_timeout_ms=20, max_retransmit=1)
@@ -540,30 +536,20 @@ class Counting:
         return self.process(timeout_ms)
 
 
-def loopback(port):
-    """(client, server) on sockets of this host."""
-    if socket is None:
-        raise check.Skip("no sockets")
-    try:
-        server = coap.Endpoint(port=port, host="127.0.0.1")
-        probe = coap.Endpoint()
-        probe.put("coap://127.0.0.1:%d/probe" % port, mtype=coap.NON, no_response=26)
-    except OSError as error:
-        raise check.Skip("no loopback: %s" % error)
-    if server.process(100) is None:
-        raise check.Skip("no loopback")
-    return coap_aio.Aio(probe), coap_aio.Aio(server)
+def loopback():
+    """(client, server, URI of its `t`) on sockets of this host."""
+    server, port = bound_endpoint()
+    return coap_aio.Aio(coap.Endpoint()), coap_aio.Aio(server), "coap://127.0.0.1:%d/t" % port
 
 
 def test_sockets_when_nothing_happens_then_nothing_is_polled():
-    """No busy waiting: an idle second costs no call of process"""
-    client, server = loopback(25690)
+    """No busy waiting: while nothing comes, process is not called"""
+    client, server, uri = loopback()
     serve_text(server)
     counter = Counting(server.endpoint)
 
     async def main():
         serving = asyncio.create_task(server.serve())
-        uri = "coap://127.0.0.1:25690/t"
         codes = await in_turn(client, uri, 20)
         busy = counter.count
         await asyncio.sleep(0.2)
@@ -582,9 +568,10 @@ def test_sockets_when_nothing_happens_then_nothing_is_polled():
 
 def test_sockets_when_another_is_registered_then_it_is_read_too():
     """One reader for each socket"""
-    client, server = loopback(25691)
+    client, server, _ = loopback()
     serve_text(server)
-    second = coap.Endpoint(port=25692, host="127.0.0.1").socket
+    other, port = bound_endpoint()
+    second = other.socket
     server.endpoint.register_socket(second)
     server = coap_aio.Aio(server.endpoint, (second,))
 
@@ -592,7 +579,7 @@ def test_sockets_when_another_is_registered_then_it_is_read_too():
         serving = asyncio.create_task(server.serve())
         await turns()
         datagram = fake.packet(coap.GET, 1, uri_path=("t",))
-        client.endpoint.socket.sendto(datagram, client.endpoint.resolve("127.0.0.1:25692"))
+        client.endpoint.socket.sendto(datagram, client.endpoint.resolve("127.0.0.1:%d" % port))
         counter = Counting(server.endpoint)
         await asyncio.sleep(0.05)
         serving.cancel()
@@ -606,7 +593,7 @@ def test_sockets_when_another_is_registered_then_it_is_read_too():
 
 def test_sockets_when_serve_is_cancelled_and_started_again_then_it_is_read_again():
     """The loop watches a socket anew"""
-    client, server = loopback(25693)
+    client, server, uri = loopback()
     serve_text(server)
 
     counter = Counting(server.endpoint)
@@ -615,11 +602,11 @@ def test_sockets_when_serve_is_cancelled_and_started_again_then_it_is_read_again
         codes = []
         for _ in range(5):
             serving = asyncio.create_task(server.serve())
-            codes.append((await client.get("coap://127.0.0.1:25693/t")).code)
+            codes.append((await client.get(uri)).code)
             serving.cancel()
         await turns()
         counter.count = 0
-        await failure(client.get("coap://127.0.0.1:25693/t", transport_tuning=QUICK))
+        await failure(client.get(uri, transport_tuning=QUICK))
         return codes
 
     check.eq((asyncio.run(main()), counter.count), ([coap.CONTENT] * 5, 0))
@@ -629,19 +616,20 @@ def test_sockets_when_serve_is_cancelled_and_started_again_then_it_is_read_again
 
 def test_sockets_when_nobody_answers_then_the_timer_is_set_to_the_earliest_event():
     """RFC 7252 section 4.2: retransmission and Timeout with a reader that is never woken, a later event before"""
-    client, server = loopback(25694)
+    client, server, uri = loopback()
     serve_text(server)
+    silent, port = bound_endpoint()
 
     async def main():
         serving = asyncio.create_task(server.serve())
         own = asyncio.create_task(client.serve())
-        code = (await client.get("coap://127.0.0.1:25694/t")).code  # its message ID is forgotten in minutes
+        code = (await client.get(uri)).code  # its message ID is forgotten in minutes
         serving.cancel()
         await failure(serving)
         later = coap.Tuning(ack_timeout_ms=30000)
-        slow = asyncio.create_task(failure(client.get("coap://127.0.0.1:25695/t", transport_tuning=later)))
+        slow = asyncio.create_task(failure(client.get("coap://127.0.0.1:%d/t" % port, transport_tuning=later)))
         await asyncio.sleep(0.01)
-        message = coap.Message(coap.GET, uri="coap://127.0.0.1:25694/t", transport_tuning=QUICK)
+        message = coap.Message(coap.GET, uri=uri, transport_tuning=QUICK)
         record = await asyncio.wait_for(client.exchange(message), 25)
         slow.cancel()
         own.cancel()
@@ -652,6 +640,7 @@ def test_sockets_when_nobody_answers_then_the_timer_is_set_to_the_earliest_event
     check.eq(asyncio.run(main()), (coap.CONTENT, coap.Timeout, True))
     client.close()
     server.close()
+    silent.close()
 
 
 # ---- observing ----
@@ -812,12 +801,13 @@ def test_observe_when_a_handler_cancels_it_then_the_iteration_ends():
     client, server = pair()
     observable(server)
     check.eq(stopped(client, server, URI, "coap://192.0.2.9/stop"), (coap.CHANGED, None, 0, coap.CONTENT, [], []))
-    client, server = loopback(25696)
+    client, server, uri = loopback()
     client.close()
-    client = coap_aio.Aio(coap.Endpoint(port=25697, host="127.0.0.1"))
+    endpoint, port = bound_endpoint()
+    client = coap_aio.Aio(endpoint)
     observable(server)
-    uris = "coap://127.0.0.1:25696/t", "coap://127.0.0.1:25697/stop"
-    check.eq(stopped(client, server, *uris), (coap.CHANGED, None, 0, coap.CONTENT, [], []))
+    stop = "coap://127.0.0.1:%d/stop" % port
+    check.eq(stopped(client, server, uri, stop), (coap.CHANGED, None, 0, coap.CONTENT, [], []))
     client.close()
     server.close()
 
@@ -837,12 +827,12 @@ def test_observe_when_a_hook_raises_as_it_begins_then_nothing_is_left():
 
 def test_close_when_the_loop_has_ended_with_an_iteration_open_then_the_socket_is_closed():
     """A loop left by `break`, without cancel()"""
-    client, server = loopback(25698)
+    client, server, uri = loopback()
     observable(server)
 
     async def main():
         serving = asyncio.create_task(server.serve())
-        await client.observe("coap://127.0.0.1:25698/t").__anext__()
+        await client.observe(uri).__anext__()
         serving.cancel()
 
     asyncio.run(main())

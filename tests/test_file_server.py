@@ -7,6 +7,7 @@ import check
 import coap
 import coap_block
 import fake
+from loopback import bound_endpoint
 
 _HERE = globals().get("__file__", "").rpartition("/")[0] or "."
 ROOT = "files_of_test"  # in the current directory
@@ -268,6 +269,13 @@ def test_command_line_when_it_is_wrong_then_exit_code_1():
         check.eq(file_server().main(words), 1, words)
 
 
+def test_server_when_its_port_is_taken_then_exit_code_1():
+    """RFC 768: one socket has a port."""
+    other, port = bound_endpoint()
+    with other:
+        check.eq(file_server().main([".", str(port)]), 1)
+
+
 def test_server_when_it_is_interrupted_then_exit_code_0():
     """Ctrl-C is how it is stopped."""
 
@@ -275,10 +283,12 @@ def test_server_when_it_is_interrupted_then_exit_code_0():
         endpoint.close()
         raise KeyboardInterrupt
 
+    free, port = bound_endpoint()
+    free.close()
     process = coap.Endpoint.process
     coap.Endpoint.process = interrupt
     try:
-        check.eq(file_server().main([".", "25699"]), 0)
+        check.eq(file_server().main([".", str(port)]), 0)
     finally:
         coap.Endpoint.process = process
 

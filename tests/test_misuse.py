@@ -117,6 +117,16 @@ def test_message_when_given_what_is_none_then_told():
     ))  # fmt: skip
 
 
+def test_option_when_it_is_set_beside_opt_then_attributeerror_on_cpython():
+    """RFC 7252 section 5.10: MicroPython takes any attribute, and the option does not leave."""
+    message = Message(GET)
+    for name in "uri_path", "max_age", "etags":
+        if coap._ON_CPYTHON:
+            check.raises(AttributeError, setattr, message, name, ("a",), contains="message.opt.")
+        check.raises(AttributeError, getattr, message, name)
+    check.eq(message.options, ())
+
+
 def test_send_when_given_no_message_then_typeerror():
     """send takes a Message; request takes a URI."""
     client = endpoint()

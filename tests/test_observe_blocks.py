@@ -2,13 +2,9 @@
 
 import check
 import coap
+import coap_block
 import coap_observe
 import fake
-
-try:
-    import coap_block
-except ImportError:
-    coap_block = None
 
 SERVER = ("192.0.2.99", 5683)
 CLIENT = ("192.0.2.1", 5683)
@@ -19,8 +15,6 @@ class Large:
     """A server with a resource of 3000 bytes that change, and a client that observes it, both with blocks."""
 
     def __init__(self, is_blocks_first=True, seed=1, **network):
-        if coap_block is None:
-            raise check.Skip("coap_block is not there")
         self.network = fake.Network(seed, **network)
         self.network.trace = []
         self.state = 0

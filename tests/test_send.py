@@ -700,7 +700,7 @@ def test_group_when_nobody_answers_then_timeout():
     check.eq((record.error, record.responses, record.is_unacknowledged), (coap.Timeout, (), False))
 
 
-# ---- found by review ----
+# ---- rare cases ----
 
 
 def test_no_response_when_the_server_answers_all_the_same_then_its_ack_ends_the_exchange():

@@ -6,10 +6,8 @@ account, and it would be the more the slower the server is.
 """
 
 import collections
-import contextlib
 import functools
 import os
-import random
 import socket
 import struct
 import time
@@ -27,19 +25,6 @@ _ACCEPTED_LEN = 2048
 Alone = collections.namedtuple("Alone", "took_s seconds")
 # answered: how many requests have the answer they should have
 Together = collections.namedtuple("Together", "answered seconds")
-
-
-def free_port():
-    """Returns a UDP port of 127.0.0.1 that was free just now.
-
-    It is below those that the system chooses: one of these may be a client's until the server is there, which at worst
-    is who asks whether the server is up, and hears itself.
-    """
-    while True:
-        port = random.randrange(10000, 20000)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
-            sock.bind((HOST, port))
-            return port
 
 
 def request(mid, path, options=b""):

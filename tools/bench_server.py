@@ -20,7 +20,6 @@ from bench_load import (
     HOST,
     alone,
     connect,
-    free_port,
     receive,
     request,
     requests,
@@ -41,6 +40,7 @@ from bench_process import (
     on_cpu,
     program,
 )
+from udp_ports import free_port
 
 # command: makes the words that start the server from a port; count: requests per round, with 16 outstanding
 # code: of its answers; observers: how many register before the load; revision: of git, whose lib/ it runs

@@ -249,16 +249,25 @@ def find_micropython():
 
 
 class Link:
-    """Context manager: a symbolic link to the port, if a path for it was given."""
+    """Context manager: a symbolic link to the port, if a path for it was given, in the place of a link there.
+
+    Raises BoardError for a path that is none.
+    """
 
     def __init__(self, path, port):
         self.path = path
         self.port = port
 
     def __enter__(self):
-        if self.path:
+        if not self.path:
+            return
+        if self.path.exists() and not self.path.is_symlink():
+            raise BoardError(f"{self.path} is there and is no link: give another path, or remove it")
+        try:
             self.path.unlink(missing_ok=True)
             self.path.symlink_to(self.port)
+        except OSError as error:
+            raise BoardError(f"{self.path} cannot be made a link: {error.strerror}") from None
 
     def __exit__(self, *exception):
         if self.path and self.path.is_symlink() and os.readlink(self.path) == self.port:

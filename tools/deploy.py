@@ -45,7 +45,7 @@ try:
 except (ImportError, AttributeError):
     print(False)
 """
-PLATFORMS = {"esp32": "esp32", "rp2": "rp2", "unix": "linux"}  # by sys.platform of the board
+PLATFORMS = {"esp32": "esp32", "rp2": "rp2", "unix": "linux"}  # P=, a folder of ports/: sys.platform of its boards
 NOT_COPIED = {"manifest"}
 SECRETS = "wifi_secrets"  # what the network asks for; git ignores it, and people may write it on the board itself
 WAIT_S = 60  # for Wi-Fi and the server's line

@@ -32,7 +32,6 @@ MPY_ARCHITECTURES = (
 ENTER_WAIT_S = 5
 READ_WAIT_S = 5
 PIECE_LEN = 512  # bytes of a file in one command, a compromise between speed and the board's heap
-CTRL_B = b"\x02"
 CTRL_C = b"\x03"
 CTRL_D = b"\x04"
 SOFT_REBOOT = "soft reboot"

@@ -1,6 +1,6 @@
 """Runs the programs of tests/prove at full scale, on CPython and MicroPython, and prints their figures: make prove
 
-    python tools/prove.py                    all of them; about seven minutes on two cores
+    python tools/prove.py                    all of them; about ten minutes on two cores
     python tools/prove.py loss fuzz          some
     python tools/prove.py --scale 0.1        a tenth of every figure
 

@@ -5,8 +5,8 @@ import socket
 import struct
 import subprocess
 
-from bench_load import free_port
 from size_heap import ROOT, beside_python, compile_to, environment, lines_of, run_on_32_bits, smallest_heap_kb
+from udp_ports import free_port
 
 EXCHANGES = 100
 ANSWER_TIMEOUT_S = 1

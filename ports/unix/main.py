@@ -8,14 +8,20 @@ port: 5683 if not given, of coaps 5684; host: the address to serve, 127.0.0.1 if
 path of a file as oscore_example.json, then only requests protected with these keys are answered; coaps_keys: that of
 one as coaps_example.json, then it speaks coaps only, on MicroPython. Without either it is what sensor_server.py has as
 OSCORE or COAPS. new-keys begins the sequence numbers of OSCORE for keys that were never used.
-Exits with 1 and one sentence if it cannot serve there, with 0 at Ctrl-C.
+Exits with 1 and one sentence if it cannot serve there, with 2 if it is called otherwise, with 0 at Ctrl-C.
 """
 
 import errno
+import os
 import sys
 
 _HERE = __file__.rpartition("/")[0] or "."
-sys.path[:0] = [_HERE, _HERE + "/..", _HERE + "/../../lib"]
+_LIB = _HERE + "/../../lib"
+try:
+    os.stat(_LIB + "/coap.py")
+    sys.path[:0] = [_HERE, _HERE + "/..", _LIB]
+except OSError:  # deployed: all that it needs is beside it, or in the board's own lib
+    pass
 
 import board  # noqa: E402
 import sensor_server  # noqa: E402

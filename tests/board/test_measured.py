@@ -6,7 +6,7 @@ import time
 from peer import SERVER, TUNING_MS, Peer, make
 
 import coap
-from loopback import free_port
+from udp_ports import free_port
 
 EXCHANGES = 100
 

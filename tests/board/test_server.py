@@ -7,7 +7,7 @@ from peer import SERVER, TUNING_MS, Peer, assert_gaps, make, on_time
 
 import coap
 import corpus
-from loopback import free_port
+from udp_ports import free_port
 
 PING = b"\x40\x00\xff\xfe"
 PONG = b"\x70\x00\xff\xfe"

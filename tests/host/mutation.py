@@ -1,4 +1,4 @@
-"""Breaks the rules of lib/coap.py one at a time: each break must fail a portable test.
+"""Breaks the rules of lib/coap.py and lib/coap_dtls.py one at a time: each break must fail a portable test.
 
     python tests/host/mutation.py             all of them
     python tests/host/mutation.py nstart mid  those with such a word in their name
@@ -17,8 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FIRST = ("test_server", "test_duplicates", "test_send", "test_endpoint", "test_codec", "test_uri", "test_resources",
-         "test_extensions", "test_groups", "test_discovery", "test_separate")  # these catch most
+# These catch most, of a file of lib/
+FIRST = {
+    "coap.py": ("test_server", "test_duplicates", "test_send", "test_endpoint", "test_codec", "test_uri",
+                "test_resources", "test_extensions", "test_groups", "test_discovery", "test_separate"),
+    "coap_dtls.py": ("test_dtls",),
+}  # fmt: skip
 TIME_LIMIT_S = 60  # a mutant that hangs is caught
 
 # (rule, text of lib/coap.py that occurs there once, what replaces it)
@@ -268,11 +272,37 @@ MUTANTS = (
 )  # fmt: skip
 
 
+# (rule, text of lib/coap_dtls.py that occurs there once, what replaces it)
+DTLS_MUTANTS = (
+    # who may begin a session, and with what
+    ("a DTLS key's size", "if not 0 < len(value) <= longest:", "if not 0 < len(value):"),
+    ("only a request begins a session", "if data[0] & 0x20 or data[1] > 31 or self._client is None or", "if"),
+    ("no session with a group", " or coap.is_multicast(remote):", ":"),
+    ("a DTLS transport is secure", "is_secure = True", "is_secure = False"),
+    ("4 datagrams wait", "elif len(session.waiting) < _WAITING and", "elif"),
+    # sessions and handshakes, RFC 6347 section 4.2
+    ("each session is another remote", "session.remote = _remote(address, self._count)", "pass"),
+    ("a ClientHello that is repeated", "if session.address == address and session.hello == hello:", "if False:"),
+    ("a handshake gives way", "if count >= self._limits[1]:", "if False:"),
+    ("sessions are limited", "return taken < self._limits[0] or", "return True or"),
+    ("a session in use stays", "(idle_ms >= self._limits[2] or name == identity or has_several)", "True"),
+    ("a handshake without end", "elif ticks_diff(now_ms, session.until_ms) >= 0:", "elif False:"),
+    ("a silent server gets another handshake", "elif ticks_diff(now_ms, session.asked_ms) > _SILENT_MS:",
+     "elif False:"),
+    ("close_notify ends a session", "if not got:  # close_notify", "if False:"),
+    # what is not to be trusted, and what is told
+    ("records of epoch 0 in a session", "part = _protected(data)", "part = data"),
+    ("a wrong key is told to the client", "session.write(_DECRYPT_ERROR)", "pass"),
+    ("a refused handshake ends its requests", "endpoint.end(record, Refused)", "pass"),
+)  # fmt: skip
+BY_FILE = {"coap.py": MUTANTS, "coap_dtls.py": DTLS_MUTANTS}
+
+
 def mutate(source, mutant):
     """Returns the source with one rule broken; raises ValueError unless its text is there once."""
     name, old, new = mutant
     if source.count(old) != 1:
-        raise ValueError(f"{name}: the text is {source.count(old)} times in lib/coap.py: {old!r}")
+        raise ValueError(f"{name}: the text is {source.count(old)} times in the source: {old!r}")
     mutated = source.replace(old, new)
     compile(mutated, name, "exec")
     return mutated
@@ -287,16 +317,16 @@ def snapshot(folder):
     return tests
 
 
-def fails_a_test(source, tests):
-    """Whether one of the `tests` fails with this text of the library; so does one that hangs."""
+def fails_a_test(file, source, tests):
+    """Whether one of the `tests` fails with this text of a file of the library; so does one that hangs."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(tests, f"{folder}/tests")
         shutil.copytree(ROOT / "lib", f"{folder}/lib")
-        Path(folder, "lib/coap.py").write_text(source)
-        files = sorted(Path(folder, "tests").glob("test_*.py"), key=lambda path: path.stem not in FIRST)
+        Path(folder, "lib", file).write_text(source)
+        paths = sorted(Path(folder, "tests").glob("test_*.py"), key=lambda path: path.stem not in FIRST[file])
         command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--rootdir", folder]
         environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "CI": ""}  # the file server is not there
-        words = [*command, *files]
+        words = [*command, *paths]
         try:
             done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT_S)
         except subprocess.TimeoutExpired:
@@ -306,29 +336,36 @@ def fails_a_test(source, tests):
     return done.returncode == 1
 
 
-def survivors(mutants):
-    """Returns the names of the mutants that no test notices; raises ValueError if one does not fit the source."""
-    source = (ROOT / "lib/coap.py").read_text()
+def survivors(mutants, file="coap.py"):
+    """Returns the names of the mutants of a file of lib/ that no test notices.
+
+    Raises ValueError if one does not fit the source.
+    """
+    source = (ROOT / "lib" / file).read_text()
     sources = [mutate(source, mutant) for mutant in mutants]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         tests = snapshot(folder)
-        if fails_a_test(source, tests):
+        if fails_a_test(file, source, tests):
             raise ValueError("the tests fail without a mutant")
-        caught = list(pool.map(lambda mutated: fails_a_test(mutated, tests), sources))
+        caught = list(pool.map(lambda mutated: fails_a_test(file, mutated, tests), sources))
     return [mutant[0] for mutant, is_caught in zip(mutants, caught) if not is_caught]
 
 
 def main(words):
     """Runs the mutants whose names contain one of the words, all without words; returns the exit code."""
-    chosen = [mutant for mutant in MUTANTS if not words or any(word in mutant[0] for word in words)]
-    try:
-        survived = survivors(chosen)
-    except ValueError as error:
-        print(error)
-        return 2
+    survived = []
+    count = 0
+    for file, mutants in BY_FILE.items():
+        chosen = [mutant for mutant in mutants if not words or any(word in mutant[0] for word in words)]
+        count += len(chosen)
+        try:
+            survived += survivors(chosen, file) if chosen else []
+        except ValueError as error:
+            print(f"lib/{file}: {error}")
+            return 2
     for name in survived:
         print("survived:", name)
-    print(f"{len(chosen) - len(survived)} of {len(chosen)} mutants caught")
+    print(f"{count - len(survived)} of {count} mutants caught")
     return 1 if survived else 0
 
 

@@ -23,8 +23,8 @@ from pathlib import Path
 
 import pytest
 
-from loopback import free_port
 from programs import ROOT, node_package, program
+from udp_ports import free_port
 
 HOST = "127.0.0.1"
 HERE = Path(__file__).resolve().parent
@@ -65,10 +65,10 @@ def replies(port, *datagrams, timeout_s=ANSWER_TIMEOUT_S):
 
 
 @contextlib.contextmanager
-def doubling_relay(server_port):
-    """A port that passes every datagram on to a server twice, and twice back what the server sends.
+def relay(server_port, change):
+    """A port that passes datagrams on between a server and its clients, one at a time; gives that port.
 
-    Gives the port and a list that receives what the client sends, once each.
+    change: called as change(datagram, is_request), returns the datagrams that go on in its place.
     """
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as front,
@@ -76,33 +76,44 @@ def doubling_relay(server_port):
     ):
         front.bind((HOST, 0))
         back.connect((HOST, server_port))
-        sent = []
         ended = threading.Event()
-        thread = threading.Thread(target=relay_twice, args=(front, back, sent, ended))
+        thread = threading.Thread(target=pass_on, args=(front, back, change, ended))
         thread.start()
         try:
-            yield front.getsockname()[1], sent
+            yield front.getsockname()[1]
         finally:
             ended.set()
             thread.join()
 
 
-def relay_twice(front, back, sent, ended):
-    """Doubles datagrams between one client of `front` and `back`, until `ended` is set and nothing is left."""
+def pass_on(front, back, change, ended):
+    """Passes on until `ended` is set and what came before has gone: a client may end right after its last ACK."""
     client = None
     is_last = False
     while not is_last:
         is_last = ended.is_set()
-        while ready := select.select([front, back], [], [], 0 if is_last else 0.05)[0]:
+        while ready := select.select([front, back], [], [], 0 if is_last else 0.02)[0]:
             if front in ready:
                 datagram, client = front.recvfrom(2048)
-                sent.append(datagram)
-                back.send(datagram)
-                back.send(datagram)
+                for changed in change(datagram, True):
+                    back.send(changed)
             if back in ready:
-                datagram = back.recv(2048)
-                front.sendto(datagram, client)
-                front.sendto(datagram, client)
+                for changed in change(back.recv(2048), False):
+                    front.sendto(changed, client)
+
+
+@contextlib.contextmanager
+def doubling_relay(server_port):
+    """A relay that doubles every datagram; gives its port and a list of what the client sends, once each."""
+    sent = []
+
+    def double(datagram, is_request):
+        if is_request:
+            sent.append(datagram)
+        return datagram, datagram
+
+    with relay(server_port, double) as port:
+        yield port, sent
 
 
 # ---- servers ----

@@ -9,11 +9,8 @@ import contextlib
 import hashlib
 import json
 import os
-import select
-import socket
 import subprocess
 import sys
-import threading
 
 import pytest
 
@@ -25,6 +22,7 @@ from peers import (
     HOST,
     free_port,
     interpreter,
+    relay,
     require_aiocoap,
     running,
     url,
@@ -45,35 +43,14 @@ Answer = collections.namedtuple("Answer", "code payload")
 @contextlib.contextmanager
 def noting_relay(server_port):
     """A port that passes datagrams on to a server and back; and a list of (is_reply, Message) of all of them."""
-    with (
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as front,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as back,
-    ):
-        front.bind((HOST, 0))
-        back.connect((HOST, server_port))
-        noted = []
-        ended = threading.Event()
-        thread = threading.Thread(target=relay, args=(front, back, noted, ended))
-        thread.start()
-        try:
-            yield front.getsockname()[1], noted
-        finally:
-            ended.set()
-            thread.join()
+    noted = []
 
+    def note(datagram, is_request):
+        noted.append((not is_request, coap.Message.decode(datagram)))
+        return (datagram,)
 
-def relay(front, back, noted, ended):
-    """Passes datagrams between one client of `front` and `back`, until `ended` is set."""
-    client = None
-    while not ended.is_set():
-        for ready in select.select([front, back], [], [], 0.05)[0]:
-            datagram, sender = ready.recvfrom(2048)
-            noted.append((ready is back, coap.Message.decode(datagram)))  # before a client that gets it can have ended
-            if ready is front:
-                client = sender
-                back.send(datagram)
-            else:
-                front.sendto(datagram, client)
+    with relay(server_port, note) as port:
+        yield port, noted
 
 
 def block_numbers(noted, is_reply, name):

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 
 from programs import ROOT, program
@@ -68,3 +69,21 @@ def test_main_py_when_words_are_given_then_they_are_its_arguments(tmp_path):
     with rehearsed_board(tmp_path / "board", 40001, "0.0.0.0") as (port, _):
         assert mpremote(port, "exec", "print(5)") == (0, "5\n")
     assert (tmp_path / "board/argv").read_text() == "['main.py', '40001', '0.0.0.0']\n"
+
+
+def test_link_when_something_else_is_there_then_it_stays_and_is_named(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "old").symlink_to("/dev/pts/nobody")
+    for name, sentence in (("file", "no link"), ("folder", "no link"), ("none/x", "No such file or directory")):
+        command = [sys.executable, ROOT / "tools/board_pty.py", "--link", tmp_path / name]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert sentence in done.stderr and str(tmp_path / name) in done.stderr and done.stderr.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "mine"
+    command = [sys.executable, ROOT / "tools/board_pty.py", "--link", tmp_path / "old"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as board:
+        port = board.stdout.readline().strip()
+        linked = os.readlink(tmp_path / "old")  # another run had left it
+        board.terminate()
+    assert linked == port

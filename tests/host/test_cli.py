@@ -23,7 +23,7 @@ import pytest
 import coap
 import coap_oscore
 import coap_oscore_keys
-from coap_cli import exits, readable, security
+from coap_cli import exits, names, readable, security
 from coap_cli.commands import main
 from coap_cli.plot import number_in
 from coap_cli.trace import Trace, message_text
@@ -646,8 +646,11 @@ def test_oscore_numbers_when_taken_by_turns_or_after_a_lost_store_then_none_come
 @pytest.mark.parametrize(
     "words, sentence",
     [
-        (["get"], "Missing argument 'URI'"),
-        (["got", "coap://localhost/"], "No such command 'got'"),
+        (["get"], "Missing argument 'URI'; see coap get --help"),
+        (["got", "coap://localhost/"], "No such command 'got'. Did you mean 'get'? See coap --help"),
+        (["put", "localhost/led", "on"], "Got unexpected extra argument (on); see coap put --help"),
+        (["get", "coap:localhost/"], "write coap://host[:port]/path?query, not coap:localhost/"),
+        (["get", "coap:/localhost/"], "write coap://host[:port]/path?query, not coap:/localhost/"),
         (["get", "coap://"], "a host is name[:port] or [IPv6][:port], not ''"),
         (["get", "coap://[::1/x"], "not '[::1'"),
         (["get", "coap://localhost:99999/"], "a port is 1 to 65535, not 99999"),
@@ -656,9 +659,12 @@ def test_oscore_numbers_when_taken_by_turns_or_after_a_lost_store_then_none_come
         (["get", "coaps://h/x"], "libcoap has it: coap-client-openssl -u IDENTITY -k KEY coaps://h/x"),
         (["observe", "COAPS://h/x"], "coaps needs DTLS, which Python does not have; libcoap has it: "),
         (["get", "-O", "colour=red", "localhost"], "no option is called 'colour'"),
+        (["get", "-O", "70000=1", "localhost"], "an option's number is 1 to 65535, not 70000"),
         (["get", "-O", "etag=0x", "localhost"], "option etag=0x: option 4 cannot have 0 bytes"),
-        (["get", "-O", "max-age=soon", "localhost"], "option max-age=soon"),
-        (["get", "-O", "etag=0xzz", "localhost"], "option etag=0xzz"),
+        (["get", "-O", "etag=0xzz", "localhost"], "option etag=0xzz: write hexadecimal digits, two for each byte"),
+        (["get", "-O", "etag=ab", "localhost"], "option etag=ab: ETag takes bytes, as 0x1f2e"),
+        (["get", "-O", "max-age=soon", "localhost"], "option max-age=soon: Max-Age takes a number"),
+        (["get", "-O", "if-none-match=1", "localhost"], "If-None-Match takes no value: write its name alone"),
         (["get", "-A", "jsn", "localhost"], "no Content-Format is called jsn"),
         (["get", "-t", "soon", "localhost"], "a time is a number of seconds above 0"),
         (["get", "--token", "xy", "localhost"], "hexadecimal digits"),
@@ -677,6 +683,38 @@ def test_wrong_use_ends_with_1_and_one_sentence(words, sentence, server, run):
     exit_code, out, err = run(*[word.format(server=f"{HOST}:{server}") for word in words])
     assert (exit_code, out) == (exits.WRONG_USE, b"")
     assert sentence in err and err.startswith("coap: ") and err.count("\n") == 1
+
+
+def test_output_that_has_no_folder_ends_before_anything_is_sent(run):
+    """or the server would have done what is then called wrong use"""
+    received = []
+    with peer(received.append) as port:
+        exit_code, _, err = run("put", "-d", "on", "-o", "/nowhere/x", "-t", "0.2", url(port, "/"))
+    assert (exit_code, err, received) == (exits.WRONG_USE, "coap: /nowhere/x: No such file or directory\n", [])
+
+
+def test_without_a_command_its_help_is_shown_and_it_ends_with_1(run):
+    """as click has it, without our name before it"""
+    exit_code, out, err = run()
+    assert (exit_code, out) == (exits.WRONG_USE, b"") and err.startswith("Usage: coap ") and "Exit codes:" in err
+
+
+def test_output_that_is_closed_ends_without_a_traceback(server):
+    """as by >&- in a shell"""
+    command = f"exec {COMMAND[0]} {COMMAND[1]} get {url(server, '/nothing')} >&-"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, timeout=END_TIMEOUT_S)
+    assert (done.returncode, done.stderr) == (exits.CLIENT_ERROR, "coap: 4.04 Not Found\n")
+
+
+def test_body_in_blocks_that_is_refused_says_that_they_may_be_why(run, tmp_path):
+    """RFC 7959 section 2.2: Block1 is critical"""
+    (tmp_path / "body").write_bytes(BODY)
+    with peer(answer_with(coap.BAD_OPTION)) as port:
+        for words in (["upload", tmp_path / "body"], ["put", "-d", f"@{tmp_path}/body"]):
+            exit_code, _, err = run(*words, url(port, "/"))
+            assert exit_code == exits.CLIENT_ERROR and "longer than a datagram goes in blocks" in err
+        exit_code, _, err = run("put", "-d", "short", url(port, "/"))
+        assert (exit_code, err) == (exits.CLIENT_ERROR, "coap: 4.02 Bad Option\n")
 
 
 def test_error_responses_end_with_their_class(server, run):
@@ -764,18 +802,25 @@ def test_options_of_the_command_are_in_the_message(run):
         return answer_with(coap.CONTENT)(datagram)
 
     options = ["-O", "if-match=0x0102", "-O", "2048=text", "-O", "size1=7", "-O", "If-None-Match", "--token", "0a0b"]
+    options += ["-O", "hop-limit=5"]
     with peer(answer, socket.AF_INET6, "::1") as port:
         uri = f"coap://[::1]:{port}/a%2Fb/?q=1"
         assert run("put", "-A", "cbor", "-f", "json", "-d", "{}", *options, uri)[0] == 0
     request = received[0]
     assert request.token == b"\x0a\x0b" and request.mtype == coap.CON and request.payload == b"{}"
     assert request.opt.accept == coap.CBOR and request.opt.content_format == coap.JSON and request.opt.size1 == 7
-    assert request.opt.if_match == (b"\x01\x02",) and request.opt.if_none_match
+    assert request.opt.if_match == (b"\x01\x02",) and request.opt.if_none_match and request.opt.hop_limit == 5
     assert request.find_option(2048) == (b"text",)
     assert request.opt.uri_path == ("a/b", "") and request.opt.uri_query == ("q=1",)
     with peer(answer) as port:
         run("get", "-N", "-t", "0.1", url(port, "/"))
     assert received[-1].mtype == coap.NON
+
+
+def test_options_of_the_library_have_a_name_here():
+    """the same, but with hyphens"""
+    listed = {name.replace("_", "-"): abs(number) for name, number in coap._NAMES.items() if name != "etags"}
+    assert listed == names.NUMBERS
 
 
 def test_verbose_shows_each_message_in_a_line(server, run):

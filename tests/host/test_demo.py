@@ -5,8 +5,8 @@ import subprocess
 import sys
 import threading
 
-from loopback import free_port
 from programs import ROOT, program
+from udp_ports import free_port
 
 
 def test_demo_when_run_then_every_exchange_is_answered_and_ctrl_c_ends_it():

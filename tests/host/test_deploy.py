@@ -20,9 +20,9 @@ import coap_oscore
 import coap_oscore_keys
 import deploy
 import device
-from loopback import free_port
 from programs import ROOT, program
 from rehearsal import rehearsed_board
+from udp_ports import free_port
 
 DEPLOYED = {"main.py", "board.mpy", "sensor_server.mpy", "lib/coap.mpy"}
 

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import resource
-import select
 import socket
 import subprocess
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from peers import ENVIRONMENT, HERE, HOST, free_port, running
+from peers import ENVIRONMENT, HERE, HOST, free_port, relay, running
 from programs import ROOT, program
 
 KEY = "0123456789abcdef"
@@ -63,34 +62,6 @@ def knock(port, host=HOST, sock=None):
     with sock or udp(host) as sock:
         sock.sendto(hello(random, cookie_for(sock, port, random)), (HOST, port))
         return sock.recv(2048)
-
-
-@contextlib.contextmanager
-def relay(server_port, change):
-    """A port between one client and a server; `change(datagram, is_request)` gives the datagrams that go on."""
-    with udp() as front, udp() as back:
-        back.connect((HOST, server_port))
-        ended = threading.Event()
-        thread = threading.Thread(target=pass_on, args=(front, back, change, ended))
-        thread.start()
-        try:
-            yield front.getsockname()[1]
-        finally:
-            ended.set()
-            thread.join()
-
-
-def pass_on(front, back, change, ended):
-    client = None
-    while not ended.is_set():
-        for sock in select.select([front, back], [], [], 0.05)[0]:
-            if sock is front:
-                datagram, client = front.recvfrom(2048)
-                for changed in change(datagram, True):
-                    back.send(changed)
-            else:
-                for changed in change(back.recv(2048), False):
-                    front.sendto(changed, client)
 
 
 # ---- programs ----

@@ -4,6 +4,7 @@ import ast
 import statistics
 
 from programs import ROOT
+from split_tests import imported_modules
 
 RULER = "# ---- I/O ----"
 ALLOWED_IMPORTS = {"micropython", "time", "os", "sys", "gc", "socket", "select", "errno"}
@@ -27,17 +28,6 @@ def ruler_line():
     numbers = [number for number, line in enumerate(SOURCE.splitlines(), 1) if RULER in line]
     assert len(numbers) == 1, f"lib/coap.py needs one line with {RULER!r}, and has {len(numbers)}"
     return numbers[0]
-
-
-def imported_modules(tree):
-    """Returns the names of all modules that the source imports anywhere."""
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names.update(alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            names.add((node.module or "").split(".")[0])
-    return names
 
 
 def is_import_block(node):
@@ -74,7 +64,7 @@ def code_lines(function):
 
 
 def test_imports_are_those_that_every_firmware_has():
-    assert imported_modules(TREE) <= ALLOWED_IMPORTS
+    assert imported_modules(TREE.body) <= ALLOWED_IMPORTS
 
 
 def test_the_protocol_does_no_input_or_output():

@@ -8,11 +8,9 @@ node/observe.js, and one that libcoap's server makes of a PUT. Cases OBS_nn are 
 import contextlib
 import random
 import re
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -22,11 +20,11 @@ import coap
 from peers import (
     ENVIRONMENT,
     HERE,
-    HOST,
     RUNTIMES,
     free_port,
     interpreter,
     libcoap_server,
+    relay,
     require_aiocoap,
     running,
     url,
@@ -282,39 +280,10 @@ def test_obs_13_a_large_resource_is_heard_whole(server, name):
             wait_until(lambda whole=whole: "".join(client.lines()).endswith(whole), client.excerpt)
 
 
-@contextlib.contextmanager
 def lossy_relay(server_port, loss, seed=1):
     """A port that passes datagrams on to a server and back, but loses so many percent each way."""
-    with (
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as front,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as back,
-    ):
-        front.bind((HOST, 0))
-        back.connect((HOST, server_port))
-        ended = threading.Event()
-        thread = threading.Thread(target=relay, args=(front, back, loss, random.Random(seed), ended))
-        thread.start()
-        try:
-            yield front.getsockname()[1]
-        finally:
-            ended.set()
-            thread.join()
-
-
-def relay(front, back, loss, chance, ended):
-    """Pass datagrams on between one client of `front` and `back`, until `ended` is set."""
-    client = None
-    for sock in (front, back):
-        sock.settimeout(0.005)
-    while not ended.is_set():
-        with contextlib.suppress(TimeoutError):
-            datagram, client = front.recvfrom(2048)
-            if chance.random() * 100 >= loss:
-                back.send(datagram)
-        with contextlib.suppress(TimeoutError):
-            datagram = back.recv(2048)
-            if client and chance.random() * 100 >= loss:
-                front.sendto(datagram, client)
+    chance = random.Random(seed)
+    return relay(server_port, lambda datagram, is_request: (datagram,) if chance.random() * 100 >= loss else ())
 
 
 @pytest.mark.parametrize("name", CLIENTS)

@@ -38,7 +38,7 @@ from peers import (
     url,
 )
 from programs import node_package, program
-from test_plugtests_core import ACK, CON, METHODS, NON, XML, assert_text, relaying
+from test_plugtests_core import ACK, CON, METHODS, NON, XML, assert_text, links, relaying
 
 ASK_TIMEOUT_S = 60
 QUICK_MS = 300  # ACK_TIMEOUT of our client where something is lost, to keep these cases short
@@ -80,12 +80,12 @@ class Peer:
 
     def ask(self, path, loses=(), **fields):
         """(response, Datagrams): the Message that our client gave to its caller, and what was sent."""
-        with relaying(self.port, loses) as (relay, port):
+        with relaying(self.port, loses) as (port, passed):
             command = [interpreter(self.runtime), HERE / "plugtest_ask.py", *[str(QUICK_MS)] * bool(loses)]
             streams = {"capture_output": True, "text": True, "env": ENVIRONMENT, "timeout": ASK_TIMEOUT_S}
             done = subprocess.run(command, input=request_line(url(port, path), **fields), **streams)
             assert done.returncode == 0, done.stdout + done.stderr
-        return coap.Message.decode(bytes.fromhex(done.stdout)), relay.passed
+        return coap.Message.decode(bytes.fromhex(done.stdout)), passed
 
     def exchange(self, path, **fields):
         """(request, response as our client saw it), after the checks of types, message IDs and tokens."""
@@ -290,15 +290,6 @@ def test_td_coap_core_23_if_none_match(peer):
 
 
 # ---- TD_COAP_LINK ----
-
-
-def links(peer, query=""):
-    """The targets that /.well-known/core lists."""
-    request, response = peer.exchange("/.well-known/core" + query)
-    assert request.opt.uri_path == (".well-known", "core")
-    assert request.opt.uri_query == ((query[1:],) if query else ())
-    assert (response.code, response.opt.content_format) == (coap.CONTENT, 40)
-    return [link[: link.index(">")] for link in response.payload.decode()[1:].split(",<")]
 
 
 @on_all

@@ -7,14 +7,11 @@ datagrams that the lossy cases name.
 
 import collections
 import contextlib
-import select
-import socket
-import threading
 
 import pytest
 
 import coap
-from peers import CLIENTS, HERE, HOST, PING, free_port, interpreter, replies, running, url
+from peers import CLIENTS, HERE, PING, free_port, interpreter, relay, replies, running, url
 
 CLIENT_NAMES = ("libcoap", "aiocoap", "node")
 XML = 41
@@ -30,60 +27,22 @@ def kind(datagram):
     return "confirmation" if datagram.is_request else "acknowledgement"
 
 
-class Relay:
-    """Passes datagrams between one client at a time and a server, and notes them in `passed`.
-
-    loses: names of what vanishes, each once, see kind().
-    """
-
-    def __init__(self, front, back, loses):
-        self.front = front
-        self.back = back
-        self.loses = set(loses)
-        self.passed = []
-        self.client = None
-        self.ended = threading.Event()
-
-    def pass_on(self, data, is_request):
-        datagram = Datagram(is_request, coap.Message.decode(data))
-        self.passed.append(datagram)
-        if kind(datagram) in self.loses:
-            self.loses.remove(kind(datagram))
-        elif is_request:
-            self.back.send(data)
-        else:
-            self.front.sendto(data, self.client)
-
-    def run(self):
-        """Until `ended` is set and what came before, too, is noted: a client may end right after its last ACK."""
-        is_last = False
-        while not is_last:
-            is_last = self.ended.is_set()
-            while ready := select.select([self.front, self.back], [], [], 0 if is_last else 0.02)[0]:
-                if self.front in ready:
-                    data, self.client = self.front.recvfrom(2048)
-                    self.pass_on(data, True)
-                else:
-                    self.pass_on(self.back.recv(2048), False)
-
-
 @contextlib.contextmanager
 def relaying(server_port, loses=()):
-    """Gives the Relay and its port."""
-    with (
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as front,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as back,
-    ):
-        front.bind((HOST, 0))
-        back.connect((HOST, server_port))
-        relay = Relay(front, back, loses)
-        thread = threading.Thread(target=relay.run)
-        thread.start()
-        try:
-            yield relay, front.getsockname()[1]
-        finally:
-            relay.ended.set()
-            thread.join()
+    """A relay; gives its port and the Datagrams that came. loses: names of what vanishes, each once, see kind()."""
+    passed = []
+    left = set(loses)
+
+    def pass_on(data, is_request):
+        datagram = Datagram(is_request, coap.Message.decode(data))
+        passed.append(datagram)
+        if kind(datagram) not in left:
+            return (data,)
+        left.remove(kind(datagram))
+        return ()
+
+    with relay(server_port, pass_on) as port:
+        yield port, passed
 
 
 @pytest.fixture
@@ -103,9 +62,9 @@ class Client:
 
     def ask(self, path, loses=(), **fields):
         """(Answer, Datagrams) of a request, see peers.request_line."""
-        with relaying(self.server, loses) as (relay, port):
+        with relaying(self.server, loses) as (port, passed):
             answer = self.send(url(port, path), **fields)
-        return answer, relay.passed
+        return answer, passed
 
     def exchange(self, path, **fields):
         """(request, response) of a request with a piggybacked or NON response, after the checks of every such case."""

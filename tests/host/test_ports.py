@@ -855,6 +855,19 @@ def test_coaps_server_that_cannot_start_says_why_in_a_sentence(runtime, tmp_path
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
+def test_unix_server_when_deployed_then_it_imports_nothing_from_outside_of_its_folder(runtime, tmp_path):
+    """Its `../../lib` may be the computer's own, where a later `mpremote resume mip install` would write."""
+    folder = tmp_path / "of/board"
+    folder.mkdir(parents=True)
+    for path in (UNIX_MAIN, UNIX_MAIN.parent / "board.py", ROOT / "ports/sensor_server.py", ROOT / "lib/coap.py"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "lib").mkdir()
+    command = [interpreter(runtime), "-c", "import main, sys; print(sys.path)"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0 and ".." not in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("words", [["x"], ["0"], ["1", "2", "3", "4"], ["coaps"], ["coaps", "f", "x"]])
 def test_unix_server_when_called_wrongly_then_its_usage_and_exit_code_2(runtime, words):
     done = subprocess.run([interpreter(runtime), UNIX_MAIN, *words], env=ENVIRONMENT, capture_output=True, text=True)

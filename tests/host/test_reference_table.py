@@ -1,13 +1,12 @@
 """tests/reference_api.py is complete, names tests that exist, and names what lib/coap.py has."""
 
-import ast
 
 import pytest
 
 import coap
 import fake
-from programs import ROOT
 from reference_api import ROWS
+from test_portable import expected_tests
 
 # The members of both APIs, as their documentation and sources have them
 MEMBERS = {
@@ -74,19 +73,9 @@ def wrong_rows(rows):
     return sorted({member for member in members if member not in listed_members() or members.count(member) > 1})
 
 
-def portable_tests():
-    """test_file.test_function of every portable test."""
-    return {
-        f"{path.stem}.{node.name}"
-        for path in (ROOT / "tests").glob("test_*.py")
-        for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
-    }
-
-
 def unproved(rows):
     """Rows whose test does not exist."""
-    names = portable_tests()
+    names = expected_tests()
     return [row for row in rows if row[4] not in names]
 
 

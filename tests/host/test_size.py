@@ -187,6 +187,19 @@ def test_memory_when_32_bits_were_measured_then_no_row_is_an_estimate():
     assert "... the same, frozen" in names and not [name for name in names if "estimate" in name or "make" in name]
 
 
+def test_size_when_32_bits_cannot_be_measured_then_strict_fails_and_says_what_is_missing(monkeypatch, capsys):
+    for name in ("compile_library", "print_modules", "serving_figures", "print_serving"):
+        monkeypatch.setattr(size, name, lambda *arguments, **keywords: None)
+    for name in ("kept_by_each", "print_each"):
+        monkeypatch.setattr(size_dtls, name, lambda *arguments: None)
+    monkeypatch.setattr(size, "why_no_32_bits", lambda: "no 32-bit figures: make peers")
+    monkeypatch.delenv("CI", raising=False)
+    assert (size.measure(is_strict=True), size.measure(is_strict=False)) == (1, 0)
+    assert "make peers; until then nothing is known of the budgets" in capsys.readouterr().out
+    monkeypatch.setenv("CI", "true")
+    assert size.measure(is_strict=False) == 1
+
+
 def test_fetch_when_the_file_is_the_expected_one_then_it_is_there(tmp_path):
     (tmp_path / "sent").write_bytes(b"source")
     url = (tmp_path / "sent").as_uri()

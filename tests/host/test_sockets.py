@@ -53,12 +53,12 @@ def test_poll_when_the_socket_has_a_number_above_1023_then_serves(monkeypatch):
 
 def test_aio_when_the_loop_was_closed_before_then_closes_its_socket():
     """A loop closes without the tasks in it, here those of an iteration that nobody has ended."""
-    client, server = loopback(25714)
+    client, server, uri = loopback()
     observable(server)
 
     async def main():
         serving = asyncio.create_task(server.serve())
-        await client.observe("coap://127.0.0.1:25714/t").__anext__()
+        await client.observe(uri).__anext__()
         serving.cancel()
 
     loop = asyncio.new_event_loop()

@@ -6,17 +6,9 @@ each message, since neither keeps one.
 
 import json
 import sys
-import time
 
 import aiocoap
 import representative
-
-
-def per_second(n, count, function):
-    begin_s = time.process_time()
-    for _ in range(n):
-        function()
-    return n * count / (time.process_time() - begin_s)
 
 
 def index():
@@ -49,9 +41,9 @@ n = int(sys.argv[1])
 size = len(representative.DATAGRAMS)
 messages = [aiocoap.Message.decode(datagram) for datagram in representative.DATAGRAMS]
 rates = {
-    "index": per_second(n, size, index),
-    "write": per_second(n, size, write),
-    "decode": per_second(n, size, decode),
-    "build": per_second(4 * n, 1, build),
+    "index": representative.per_second(n, size, index),
+    "write": representative.per_second(n, size, write),
+    "decode": representative.per_second(n, size, decode),
+    "build": representative.per_second(4 * n, 1, build),
 }
 print(json.dumps(rates))

@@ -7,20 +7,12 @@ that it keeps. It does not know Request-Tag, an elective option: that message go
 import json
 import logging
 import sys
-import time
 
 import representative
 from coapthon.messages.message import Message
 from coapthon.serializer import Serializer
 
 logging.disable()
-
-
-def per_second(n, count, function):
-    begin_s = time.process_time()
-    for _ in range(n):
-        function()
-    return n * count / (time.process_time() - begin_s)
 
 
 def index():
@@ -46,8 +38,8 @@ refused = [datagram for datagram, m in zip(representative.DATAGRAMS, messages) i
 if refused:
     raise SystemExit(f"CoAPthon3 does not decode {refused}")
 rates = {
-    "index": per_second(n, size, index),
-    "write": per_second(n, size, write),
-    "decode": per_second(n, size, decode),
+    "index": representative.per_second(n, size, index),
+    "write": representative.per_second(n, size, write),
+    "decode": representative.per_second(n, size, decode),
 }
 print(json.dumps(rates))

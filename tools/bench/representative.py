@@ -1,5 +1,7 @@
 """Twelve representative messages, as datagrams; whatever is measured with them is a mean over these."""
 
+import time
+
 DATAGRAMS = (
     # empty ACK
     b"\x60\x00\x12\x34",
@@ -26,3 +28,11 @@ DATAGRAMS = (
     # extended length (14): GET through a proxy, a Proxy-Uri of 300 bytes
     b"\x44\x01\x7d\x34abcd\xde\x16\x00\x1fcoap://example.org/" + b"q" * 281,
 )
+
+
+def per_second(n, count, function):
+    """How many messages a second `function` does on CPython: it is called `n` times, and does `count` in each."""
+    begin_s = time.process_time()
+    for _ in range(n):
+        function()
+    return n * count / (time.process_time() - begin_s)

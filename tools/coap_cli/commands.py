@@ -167,8 +167,13 @@ def leave_quietly():
 
 def main(words=None):
     """Run the command line, `words` or those of the shell; returns the exit code."""
+    if sys.stdout is None:  # closed by >&-
+        sys.stdout = open(os.devnull, "w")
     try:
         return commands(words, prog_name="coap", standalone_mode=False) or exits.DONE
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return exits.WRONG_USE
     except (click.Abort, KeyboardInterrupt):
         note("interrupted")
         return exits.INTERRUPTED

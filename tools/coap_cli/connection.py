@@ -145,6 +145,8 @@ def whole_uri(text):
     """The URI that the user wrote, with coap:// if it has no scheme; raises Failure for what cannot be asked."""
     uri = text if "://" in text else "coap://" + text
     scheme = uri.partition("://")[0].lower()
+    if text.lower().startswith(("coap:", "coaps:")) and "://" not in text and not text.partition(":")[2][:1].isdigit():
+        scheme = None  # "coap:/host", and no host of that name with a port
     if scheme == "coaps":
         raise Failure(WRONG_USE, f"coaps needs DTLS, which Python does not have; libcoap has it: {COAPS_CLIENT} {uri}")
     if scheme != "coap":

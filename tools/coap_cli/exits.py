@@ -70,6 +70,10 @@ def failure(error):
     """The Failure that tells an exception of the library, of click or of the system; None for any other."""
     if isinstance(error, Failure):
         return error
+    if isinstance(error, click.UsageError) and error.ctx:
+        sentence = error.format_message().rstrip(".")
+        end = " See" if sentence.endswith("?") else "; see"
+        return Failure(WRONG_USE, f"{sentence}{end} {error.ctx.command_path} --help")
     if isinstance(error, click.ClickException):
         return Failure(WRONG_USE, error.format_message())
     if isinstance(error, Unreachable):

@@ -1,7 +1,10 @@
 """Options of messages by name and number, as the user writes them and as they are shown."""
 
+import contextlib
+
 import coap
 
+UINT = "a number"
 NAMES = {
     1: "If-Match",
     3: "Uri-Host",
@@ -42,6 +45,8 @@ def split_option(text):
     number = NUMBERS.get(name.lower().replace("_", "-"))
     if number is None and name.isascii() and name.isdigit() and 0 < int(name) < 65536:
         number = int(name)
+    if number is None and name.lstrip("-").isdigit():
+        raise ValueError(f"an option's number is 1 to 65535, not {name}")
     if number is None:
         raise ValueError(f"no option is called {name!r}; write its number, or one of {', '.join(NAMES.values())}")
     return number, value if mark else None
@@ -54,22 +59,31 @@ def add_option(message, text):
     """
     number, value = split_option(text)
     try:
-        if value is None:
-            message.add_option(number, b"")
-        elif value[:2].lower() == "0x":
-            message.add_option(number, bytes.fromhex(value[2:]))
-        elif value.isascii() and value.isdigit() and is_uint(number):
-            message.add_option(number, int(value))
-        else:
-            message.add_option(number, value)
-    except (TypeError, ValueError) as error:
+        message.add_option(number, value_of(number, value))
+    except TypeError:
+        raise ValueError(f"option {text}: {option_name(number)} takes {form_of(number)}") from None
+    except ValueError as error:
         raise ValueError(f"option {text}: {error}") from None
 
 
-def is_uint(number):
-    """Whether the option's value is a number."""
-    probe = coap.Message()
-    try:
-        return number in NAMES and probe.add_option(number, 0) is probe
-    except (TypeError, ValueError):
-        return False
+def value_of(number, text):
+    """The value of an option that the user wrote as `text`, None for none; raises ValueError."""
+    if text is None:
+        return b""
+    if text[:2].lower() == "0x":
+        try:
+            return bytes.fromhex(text[2:])
+        except ValueError:
+            raise ValueError("write hexadecimal digits, two for each byte, behind 0x") from None
+    if text.isascii() and text.isdigit() and form_of(number) == UINT:
+        return int(text)
+    return text
+
+
+def form_of(number):
+    """What the option's value is, in words; of an unknown option text."""
+    for form, value in (("text", "1"), (UINT, 1), ("no value: write its name alone", True)):
+        with contextlib.suppress(TypeError, ValueError):
+            coap.Message().add_option(number, value)
+            return form
+    return "bytes, as 0x1f2e"

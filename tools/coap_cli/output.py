@@ -1,5 +1,7 @@
 """Where payloads go: standard output or a file, readable or as they came; everything else goes to stderr."""
 
+import errno
+import os
 import sys
 
 import click
@@ -19,10 +21,14 @@ class Output:
     path        None or "-": standard output
     is_raw      bytes as they came, in a terminal too
     is_pretty   readable, in a pipe or file too; without either: readable in a terminal only
+
+    Raises FileNotFoundError where the folder of `path` is not there.
     """
 
     def __init__(self, path=None, is_raw=False, is_pretty=False):
         self.path = None if path == "-" else path
+        if self.path and not os.path.isdir(os.path.dirname(self.path) or "."):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
         self.is_readable = is_pretty or not is_raw and self.path is None and sys.stdout.isatty()
 
     def write(self, payload, content_format):

@@ -70,7 +70,10 @@ def finish(endpoint, record):
         raise Failure(exits.TIMEOUT, sentence + (endpoint.dropped.sentence() if endpoint.dropped else ""))
     if record.error:
         raise exits.of_record(record)
-    return record.response and record.response.message
+    response = record.response and record.response.message
+    if response and response.code == coap.BAD_OPTION and (record.transfer.total or 0) > BLOCK_LEN:
+        note("a body that is longer than a datagram goes in blocks, which this server may not take")
+    return response
 
 
 def ask(endpoint, request, timeout_s, progress=None):
