@@ -1160,21 +1160,26 @@ def _quote(values, start, kept):
 
 
 def _host_and_port(remote):
-    """(host as in a URI, port) of an address of a socket or of "host:port"; (None, 0) if that cannot be told."""
+    """(host as in a URI, port) of an address of a socket or of "host:port"; (None, 0) if that cannot be told.
+
+    A link-local host has its zone behind %25 (RFC 6874): without, the address is on each network.
+    """
     if isinstance(remote, str):
         return _split_authority(remote)
     if isinstance(remote, tuple):
-        return ("[%s]" if ":" in remote[0] else "%s") % remote[0], remote[1]
+        host = remote[0]
+        if ":" in host:
+            host = "[%s%%25%d]" % (host, remote[3]) if remote[3:] and remote[3] else "[%s]" % host
+        return host, remote[1]
     if not isinstance(remote, bytes) or len(remote) < 16:
         return None, 0
+    port = _uint(remote, 2, 4)
     if len(remote) == 16:
-        host = "%d.%d.%d.%d" % tuple(remote[4:8])
-    else:
-        host = ""
-        for at in range(8, 24, 2):
-            host += ":%x" % _uint(remote, at, at + 2)
-        host = "[%s]" % host[1:]
-    return host, _uint(remote, 2, 4)
+        return "%d.%d.%d.%d" % tuple(remote[4:8]), port
+    host = ""
+    for at in range(8, 24, 2):
+        host += ":%x" % _uint(remote, at, at + 2)
+    return _host_and_port((host[1:], port, 0, int.from_bytes(remote[24:], sys.byteorder)))
 
 
 def is_multicast(address):
@@ -2780,6 +2785,8 @@ class Endpoint(Engine):
     def resolve(self, remote):
         """The address of "host[:port]", looked up once (blocking); an address as it is, a bytearray as bytes.
 
+        A link-local one names its network: "[fe80::1%eth0]", in URIs "[fe80::1%25eth0]", or the network's number.
+
         In firmware without sockets there is nothing to look it up: then it is (host, port), for the transport.
         Raises OSError if the name is not known or of the other IP version, ValueError if `remote` is no host.
         """
@@ -2790,7 +2797,8 @@ class Endpoint(Engine):
             host, port = _split_authority(remote)
             if len(names) >= _HELD:
                 names.clear()
-            names[remote] = self._look_up(host.strip("[]"), port or (5684 if self.is_secure else 5683))
+            host = host.strip("[]").replace("%25", "%")
+            names[remote] = self._look_up(host, port or (5684 if self.is_secure else 5683))
         return names[remote]
 
     def _look_up(self, host, port):

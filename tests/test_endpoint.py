@@ -518,6 +518,15 @@ def test_names_when_a_transport_is_given_then_ipv4_is_the_default():
         check.eq(coap.Endpoint(sock=fake.Transport()).resolve("name:5684"), ("192.0.2.9", 5684))
 
 
+def test_names_when_an_address_has_a_zone_then_it_is_looked_up_with_it():
+    """RFC 6874 section 2: %25 in a URI is the % of a zone; that alone is what one writes elsewhere."""
+    with Sockets() as sockets:
+        endpoint = coap.Endpoint(host="::")
+        for uri in "coap://[fe80::1%25eth0]/x", "coap://[fe80::1%eth0]/x":
+            endpoint.send(coap.Message(coap.GET, uri=uri))
+        check.eq(sockets.looked_up, 2 * [("fe80::1%eth0", 5683)])
+
+
 def test_names_when_not_known_then_os_error():
     """RFC 7252 section 6.4: from send and request; nothing is queued."""
     with Sockets():

@@ -136,6 +136,16 @@ def test_a_group_is_joined_twice_then_it_is_one_membership(namespaces, network, 
         assert reply.message.payload == b"1"
 
 
+def test_a_group_is_discovered_then_the_links_can_be_asked(namespaces, network, runtime):
+    """RFC 6690 section 4, RFC 6874: those of a link-local host name its network."""
+    group = network.group if network.any != "::" else "[%s%%25wire]" % network.group
+    run_ip("-n", namespaces[1], "route", "replace", "224.0.0.0/4", "dev", "wire")
+    with serving(namespaces[0], runtime, network):
+        found = in_namespace(namespaces[1], interpreter(runtime), HERE / "join_discover.py", group)
+    uri, payload = found.split()
+    assert uri.endswith("/count") and payload == "1", found
+
+
 def test_a_port_is_taken_then_another_endpoint_is_told(namespaces, network, runtime):
     """Sharing the port with the group's socket must not hide a second server: OSError before and after join()."""
     with serving(namespaces[0], runtime, network) as line:
