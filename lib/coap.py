@@ -1900,6 +1900,7 @@ class Engine:
         self._out = bytearray(datagram_len + 1)
         self._request, self._response = Message(), Message()
         self._response.request = self._request  # whose token it has
+        self._names = {}  # "host:port" -> address, as an Endpoint has looked it up
         self._begin(None)
 
     def attach(self, extension):
@@ -2517,6 +2518,7 @@ class Engine:
                 deadline_ms = ticks_add(record.transmitted_ms, record.timeout_ms)
                 if record.transmissions_left and ticks_diff(now_ms, deadline_ms) < 0:
                     return self._transmit(record, now_ms)
+                self._names.clear()  # the peer may have another address by now
                 self.end(record, None if record.responses else Timeout)
                 at = 0  # it has gone, and its on_end may have ended others
         record = self._startable(now_ms) if self._queue else None
@@ -2734,7 +2736,6 @@ class Endpoint(Engine):
         if not isinstance(self.tuning, Tuning):
             raise TypeError("tuning is a Tuning, not %r" % (self.tuning,))
         self.now_ms = ticks_ms()
-        self._names = {}  # "host:port" -> address, as resolved
         self._held = []
         self._left = 0  # datagrams that process() may still handle
         self._due_ms = None  # when something is to be sent or to be forgotten, if the engine is calm
@@ -2785,10 +2786,10 @@ class Endpoint(Engine):
         return sock
 
     def resolve(self, remote):
-        """The address of "host[:port]", looked up once (blocking); an address as it is, a bytearray as bytes.
+        """The address of "host[:port]", an address as it is; a bytearray as bytes.
 
-        A link-local one names its network: "[fe80::1%eth0]", in URIs "[fe80::1%25eth0]", or the network's number.
-
+        A name is looked up once, and again after a timeout; that blocks, 10 s on Linux if the resolver is silent.
+        A link-local host has its network's name or number: "[fe80::1%eth0]", in a URI "[fe80::1%25eth0]".
         In firmware without sockets there is nothing to look it up: then it is (host, port), for the transport.
         Raises OSError if the name is not known or of the other IP version, ValueError if `remote` is no host.
         """
@@ -2809,17 +2810,15 @@ class Endpoint(Engine):
             return host, port
         is_ipv6 = ":" in host
         family = self._family or (socket.AF_INET6 if is_ipv6 else socket.AF_INET)
-        if (is_ipv6 or _is_ip_literal(host)) and is_ipv6 == (family == socket.AF_INET):
-            raise OSError("%s is of the other IP version; see host of Endpoint" % host)
-        if _ON_CPYTHON:
-            return socket.getaddrinfo(host, port, family)[0][-1]
-        entries = socket.getaddrinfo(host, port)  # with more arguments a Pico W prints a warning
-        address = entries[0][-1]  # a Pico W calls all of them AF_INET
-        for entry in entries:
-            if entry[0] == family:
-                address = entry[-1]
-                break
-        return self.resolve(address)  # the unix port's is a bytearray, which cannot be hashed
+        if is_ipv6 == (family != socket.AF_INET) or not is_ipv6 and not _is_ip_literal(host):
+            if _ON_CPYTHON:
+                return socket.getaddrinfo(host, port, family)[0][-1]
+            entries = socket.getaddrinfo(host, port)  # with more arguments a Pico W prints a warning
+            for entry in entries:
+                # a Pico W has but one and calls it AF_INET, whatever it is
+                if entry[0] == family or len(entries) == 1 and isinstance(entry[-1], tuple):
+                    return self.resolve(entry[-1])  # the unix port's is a bytearray, which cannot be hashed
+        raise OSError("%s is of the other IP version; see host of Endpoint" % host)
 
     def register_socket(self, sock, is_group=False):
         """Receive from `sock` too, to which groups send if `is_group`; answers leave from `socket`.
