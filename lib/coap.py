@@ -2774,6 +2774,12 @@ class Endpoint(Engine):
         sock = socket.socket(self._family, socket.SOCK_DGRAM)
         sock.setblocking(False)
         try:
+            if sys.platform == "linux":  # else what is sent to all nodes, or to others' groups, comes as if to it alone
+                sock.setsockopt(0, _MULTICAST_ALL, 0)
+                sock.setsockopt(_IPV6, _MULTICAST_ALL_IPV6, 0)
+        except OSError:  # of IPv4, or an old kernel
+            pass
+        try:
             if group or self._groups:  # all of them are bound to the port
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if group:
@@ -3025,8 +3031,6 @@ class Endpoint(Engine):
             if self._groups[sock] == (group, interface):
                 self._forget(sock)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if sys.platform == "linux":  # else both sockets receive what is sent to the group
-            self.socket.setsockopt(option[0], _MULTICAST_ALL_IPV6 if is_ipv6 else _MULTICAST_ALL, 0)
         sock = self._open_socket(address, option)
         self.register_socket(sock, True)
         self._groups[sock] = (group, interface)

@@ -376,6 +376,9 @@ class FakeSocket(fake.Transport):
     def setblocking(self, flag):
         pass
 
+    def setsockopt(self, level, option, value):
+        pass
+
     def bind(self, address):
         self.bound_to = address
 
