@@ -1880,7 +1880,7 @@ class Engine:
         self.resources = []
         self.hooks = {}  # of the extensions, by name: lists in the order of their ranks
         self.sends_blocks = None  # of an extension that sends sources, in blocks: makes one of a list of links
-        self._extensions = []
+        self._extensions, self._names = [], {}  # "host:port" -> address, as an Endpoint has looked it up
         self._critical = _CRITICAL  # critical options that no extension understands
         self._is_in_handler = self._is_unwrapped = False  # the request in hand was unwrapped: never handled twice
         self._slot = -1  # of the request in hand in the table of duplicates
@@ -1900,7 +1900,6 @@ class Engine:
         self._out = bytearray(datagram_len + 1)
         self._request, self._response = Message(), Message()
         self._response.request = self._request  # whose token it has
-        self._names = {}  # "host:port" -> address, as an Endpoint has looked it up
         self._begin(None)
 
     def attach(self, extension):
