@@ -2703,7 +2703,9 @@ class Endpoint(Engine):
     Endpoint(port=None, host="0.0.0.0", family=None, sock=None, **tables)
 
       port    UDP port to serve, usually 5683; None for a client: any
-      host    address to bind, a number: "0.0.0.0" for all (an empty one receives nothing on a Pico W)
+      host    address to bind, a number: "0.0.0.0" for all (an empty one receives nothing on a Pico W). With several
+              in one network give the one that is asked: answers leave from the one that the system prefers, and are
+              not taken from another. On Linux "::" serves IPv4, too, but no IPv4 groups
       family  socket.AF_INET or AF_INET6, of what is sent to; default: as `host`, of a transport either
       sock    a bound socket or a transport to use instead, whatever port and host are: sendto(data, peer), and
               recvfrom(n), which returns (bytes, peer) or None and never blocks; peers are hashed, and compared, with
