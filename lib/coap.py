@@ -1088,7 +1088,7 @@ def _parse_uri(uri):
 
 
 def _split_authority(text):
-    """(host in lower case, port or 0) of host[:port] or [IPv6][:port]; raises ValueError."""
+    """(host in lower case, unless it has a zone; port or 0) of host[:port] or [IPv6][:port]; raises ValueError."""
     host, mark, port = text.rpartition(":")
     if not mark or "]" in port:
         host, port = text, ""
@@ -1097,7 +1097,7 @@ def _split_authority(text):
         raise ValueError("a host is name[:port] or [IPv6][:port], not %r" % text)
     if port:
         _check("a port", int(port), 1, 65535)
-    return host.lower(), int(port or 0)
+    return host if host[0] == "[" and "%" in host else host.lower(), int(port or 0)
 
 
 def _number(text):

@@ -322,7 +322,13 @@ def test_copy_when_uri_and_options_change_then_the_options_are_those_given():
         check.eq((copy.opt.uri_path, copy.remote), (("b",), "h:5683"))
 
 
-# ---- the URI of who answered ----
+# ---- link-local hosts, and the URI of who answered ----
+
+
+def test_authority_when_it_has_a_zone_then_its_case_stays():
+    """RFC 6874 section 2: it is the name of an interface, and enP1p17s0 is another than enp1p17s0."""
+    for host in "[fe80::1%25enP1p17s0]", "[FE80::1%enP1p17s0]":
+        check.eq(Message(GET, uri="coap://%s/t" % host).remote, host + ":5683")
 
 
 def test_request_uri_when_the_peer_is_link_local_then_it_names_the_network():
