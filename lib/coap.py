@@ -1100,7 +1100,7 @@ def _parse_uri(uri):
 
 
 def _split_authority(text):
-    """(host in lower case, port or 0) of host[:port] or [IPv6][:port]; raises ValueError."""
+    """(host in lower case, unless it has a zone; port or 0) of host[:port] or [IPv6][:port]; raises ValueError."""
     host, mark, port = text.rpartition(":")
     if not mark or "]" in port:
         host, port = text, ""
@@ -1109,7 +1109,7 @@ def _split_authority(text):
         raise ValueError("a host is name[:port] or [IPv6][:port], not %r" % text)
     if port:
         _check("a port", int(port), 1, 65535)
-    return host.lower(), int(port or 0)
+    return host if host[0] == "[" and "%" in host else host.lower(), int(port or 0)
 
 
 def _number(text):
@@ -1172,21 +1172,26 @@ def _quote(values, start, kept):
 
 
 def _host_and_port(remote):
-    """(host as in a URI, port) of an address of a socket or of "host:port"; (None, 0) if that cannot be told."""
+    """(host as in a URI, port) of an address of a socket or of "host:port"; (None, 0) if that cannot be told.
+
+    A link-local host has its zone behind %25 (RFC 6874): without, the address is on each network.
+    """
     if isinstance(remote, str):
         return _split_authority(remote)
     if isinstance(remote, tuple):
-        return ("[%s]" if ":" in remote[0] else "%s") % remote[0], remote[1]
+        host = remote[0]
+        if ":" in host:
+            host = "[%s%%25%d]" % (host, remote[3]) if remote[3:] and remote[3] else "[%s]" % host
+        return host, remote[1]
     if not isinstance(remote, bytes) or len(remote) < 16:
         return None, 0
+    port = _uint(remote, 2, 4)
     if len(remote) == 16:
-        host = "%d.%d.%d.%d" % tuple(remote[4:8])
-    else:
-        host = ""
-        for at in range(8, 24, 2):
-            host += ":%x" % _uint(remote, at, at + 2)
-        host = "[%s]" % host[1:]
-    return host, _uint(remote, 2, 4)
+        return "%d.%d.%d.%d" % tuple(remote[4:8]), port
+    host = ""
+    for at in range(8, 24, 2):
+        host += ":%x" % _uint(remote, at, at + 2)
+    return _host_and_port((host[1:], port, 0, int.from_bytes(remote[24:], sys.byteorder)))
 
 
 def is_multicast(address):
@@ -1605,6 +1610,8 @@ class _Duplicates:
                 free = slot
             elif self.hosts[slot] == host:
                 mine += 1
+                if self.peers[slot] == p[_REMOTE]:  # who has gone on, while another of the host may be repeating
+                    left_ms -= _FAR_MS
                 is_promised = False
                 for entry in pending:
                     is_promised = is_promised or entry[2] == self.mids[slot] and entry[0] == self.peers[slot]
@@ -1885,7 +1892,7 @@ class Engine:
         self.resources = []
         self.hooks = {}  # of the extensions, by name: lists in the order of their ranks
         self.sends_blocks = None  # of an extension that sends sources, in blocks: makes one of a list of links
-        self._extensions = []
+        self._extensions, self._names = [], {}  # "host:port" -> address, as an Endpoint has looked it up
         self._critical = _CRITICAL  # critical options that no extension understands
         self._is_in_handler = self._is_unwrapped = False  # the request in hand was unwrapped: never handled twice
         self._slot = -1  # of the request in hand in the table of duplicates
@@ -2523,6 +2530,7 @@ class Engine:
                 deadline_ms = ticks_add(record.transmitted_ms, record.timeout_ms)
                 if record.transmissions_left and ticks_diff(now_ms, deadline_ms) < 0:
                     return self._transmit(record, now_ms)
+                self._names.clear()  # the peer may have another address by now
                 self.end(record, None if record.responses else Timeout)
                 at = 0  # it has gone, and its on_end may have ended others
         record = self._startable(now_ms) if self._queue else None
@@ -2701,7 +2709,9 @@ class Endpoint(Engine):
     Endpoint(port=None, host="0.0.0.0", family=None, sock=None, **tables)
 
       port    UDP port to serve, usually 5683; None for a client: any
-      host    address to bind, a number: "0.0.0.0" for all (an empty one receives nothing on a Pico W)
+      host    address to bind, a number: "0.0.0.0" for all (an empty one receives nothing on a Pico W). With several
+              in one network give the one that is asked: answers leave from the one that the system prefers, and are
+              not taken from another. On Linux "::" serves IPv4, too, but no IPv4 groups
       family  socket.AF_INET or AF_INET6, of what is sent to; default: as `host`, of a transport either
       sock    a bound socket or a transport to use instead, whatever port and host are: sendto(data, peer), and
               recvfrom(n), which returns (bytes, peer) or None and never blocks; peers are hashed, and compared, with
@@ -2716,7 +2726,7 @@ class Endpoint(Engine):
       recent          16   duplicates of GET and FETCH known; an older one is executed again; 68, and an address
       kept            32   duplicates of other methods, known for 247 s; full: 5.03, to a NON silence; 68, an address,
                            and a reply of more than 32 bytes
-      kept_per_host   8    of them for one address; more: its oldest is forgotten
+      kept_per_host   8    of them for one address; more: the oldest of that port is forgotten, or of all
       pending         4    responses promised by LATER; more: 5.03; 80 in use, and an address
       group_responses 16   responses to one request to a group; more are ignored; 250 in use, and the datagram
       datagram_len    1152 longest datagram in bytes; a longer request is answered 4.13; 1 each
@@ -2733,7 +2743,6 @@ class Endpoint(Engine):
         if not isinstance(self.tuning, Tuning):
             raise TypeError("tuning is a Tuning, not %r" % (self.tuning,))
         self.now_ms = ticks_ms()
-        self._names = {}  # "host:port" -> address, as resolved
         self._held = []
         self._left = 0  # datagrams that process() may still handle
         self._due_ms = None  # when something is to be sent or to be forgotten, if the engine is calm
@@ -2772,6 +2781,12 @@ class Endpoint(Engine):
         sock = socket.socket(self._family, socket.SOCK_DGRAM)
         sock.setblocking(False)
         try:
+            if sys.platform == "linux":  # else what is sent to all nodes, or to others' groups, comes as if to it alone
+                sock.setsockopt(0, _MULTICAST_ALL, 0)
+                sock.setsockopt(_IPV6, _MULTICAST_ALL_IPV6, 0)
+        except OSError:  # of IPv4, or an old kernel
+            pass
+        try:
             if group or self._groups:  # all of them are bound to the port
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if group:
@@ -2784,8 +2799,10 @@ class Endpoint(Engine):
         return sock
 
     def resolve(self, remote):
-        """The address of "host[:port]", looked up once (blocking); an address as it is, a bytearray as bytes.
+        """The address of "host[:port]", an address as it is; a bytearray as bytes.
 
+        A name is looked up once, and again after a timeout; that blocks, 10 s on Linux if the resolver is silent.
+        A link-local host has its network's name or number: "[fe80::1%eth0]", in a URI "[fe80::1%25eth0]".
         In firmware without sockets there is nothing to look it up: then it is (host, port), for the transport.
         Raises OSError if the name is not known or of the other IP version, ValueError if `remote` is no host.
         """
@@ -2796,7 +2813,8 @@ class Endpoint(Engine):
             host, port = _split_authority(remote)
             if len(names) >= _HELD:
                 names.clear()
-            names[remote] = self._look_up(host.strip("[]"), port or (5684 if self.is_secure else 5683))
+            host = host.strip("[]").replace("%25", "%")
+            names[remote] = self._look_up(host, port or (5684 if self.is_secure else 5683))
         return names[remote]
 
     def _look_up(self, host, port):
@@ -2805,17 +2823,15 @@ class Endpoint(Engine):
             return host, port
         is_ipv6 = ":" in host
         family = self._family or (socket.AF_INET6 if is_ipv6 else socket.AF_INET)
-        if (is_ipv6 or _is_ip_literal(host)) and is_ipv6 == (family == socket.AF_INET):
-            raise OSError("%s is of the other IP version; see host of Endpoint" % host)
-        if _ON_CPYTHON:
-            return socket.getaddrinfo(host, port, family)[0][-1]
-        entries = socket.getaddrinfo(host, port)  # with more arguments a Pico W prints a warning
-        address = entries[0][-1]  # a Pico W calls all of them AF_INET
-        for entry in entries:
-            if entry[0] == family:
-                address = entry[-1]
-                break
-        return self.resolve(address)  # the unix port's is a bytearray, which cannot be hashed
+        if is_ipv6 == (family != socket.AF_INET) or not is_ipv6 and not _is_ip_literal(host):
+            if _ON_CPYTHON:
+                return socket.getaddrinfo(host, port, family)[0][-1]
+            entries = socket.getaddrinfo(host, port)  # with more arguments a Pico W prints a warning
+            for entry in entries:
+                # a Pico W has but one and calls it AF_INET, whatever it is
+                if entry[0] == family or len(entries) == 1 and isinstance(entry[-1], tuple):
+                    return self.resolve(entry[-1])  # the unix port's is a bytearray, which cannot be hashed
+        raise OSError("%s is of the other IP version; see host of Endpoint" % host)
 
     def register_socket(self, sock, is_group=False):
         """Receive from `sock` too, to which groups send if `is_group`; answers leave from `socket`.
@@ -3023,8 +3039,6 @@ class Endpoint(Engine):
             if self._groups[sock] == (group, interface):
                 self._forget(sock)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if sys.platform == "linux":  # else both sockets receive what is sent to the group
-            self.socket.setsockopt(option[0], _MULTICAST_ALL_IPV6 if is_ipv6 else _MULTICAST_ALL, 0)
         sock = self._open_socket(address, option)
         self.register_socket(sock, True)
         self._groups[sock] = (group, interface)

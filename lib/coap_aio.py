@@ -96,7 +96,7 @@ class Aio:
       sockets   those that were given to endpoint.register_socket besides its own
 
     Requests may be awaited by many tasks at once; what exceeds the endpoint's tables waits for room. A task that is
-    cancelled takes its request with it and nothing else. Names are looked up blocking, once (asyncio has nothing
+    cancelled takes its request with it and nothing else. Names are looked up blocking (asyncio has nothing
     else on a board). On Windows CPython needs a SelectorEventLoop. Do not use the endpoint's blocking calls in a
     task, and end it by close() here.
     Keeps about 170 bytes on a board, 300 more while something is awaited, and 430 for each request besides its record.

@@ -338,6 +338,17 @@ def test_share_when_the_port_changes_then_it_is_the_same_host():
         check.eq(server.is_duplicate(coap.POST, "short", 0, 5, peers[0]), False)
 
 
+def test_share_when_others_behind_the_address_go_on_then_they_forget_their_own():
+    """RFC 7252 section 4.5: who goes on repeats no earlier one; who lost an ACK does."""
+    server = Server(kept=8, kept_per_host=3)
+    server.receive(coap.POST, "short", 50, 0, host(1, 1))
+    for mid in range(20):
+        server.receive(coap.POST, "short", mid, mid, host(1, 2))
+        server.receive(coap.POST, "short", mid, mid, host(1, 3))
+    for peer, mid in (1, 50), (2, 19), (3, 19):
+        check.eq(server.is_duplicate(coap.POST, "short", mid, 2000, host(1, peer)), True, peer)
+
+
 def test_share_when_the_address_differs_then_it_is_another_host():
     """RFC 7252 section 4.5: the last byte of each form of address."""
     four = [b"\x02\x00\x16\x33\xc0\x00\x02" + bytes((n,)) + bytes(8) for n in range(2)]

@@ -537,6 +537,59 @@ def test_names_when_a_transport_is_given_then_ipv4_is_the_default():
         check.eq(coap.Endpoint(sock=fake.Transport()).resolve("name:5684"), ("192.0.2.9", 5684))
 
 
+def test_names_when_a_request_is_not_answered_then_they_are_looked_up_again():
+    """RFC 7252 section 6.4: the server may have got another address since; else only a restart would find it."""
+    with fake.Clock() as clock, Sockets() as sockets:
+        endpoint = coap.Endpoint()
+        for is_answered, looked_up in (True, 1), (False, 1), (False, 2):
+            record = endpoint.send(coap.Message(coap.GET, uri="coap://name/x"), None, 1000)
+            check.eq(sockets.looked_up, looked_up * [("name", 5683)])
+            endpoint.process(0)
+            if is_answered:
+                answer = packet(coap.CONTENT, record.mid, coap.ACK, record.token)
+                endpoint.socket.inbox.append((answer, record.remote))
+                endpoint.process(0)
+            clock.sleep_ms(1000)
+            endpoint.process(0)
+            check.eq((record.is_done(), record.error), (True, None if is_answered else coap.Timeout))
+
+
+def test_names_when_only_the_other_ip_version_is_known_then_os_error():
+    """RFC 7252 section 6.4: from send, instead of a request that times out."""
+    entry = []
+    with Sockets() as sockets:
+        sockets.getaddrinfo = lambda host, port, family=None: _of_family(entry, family)
+        for host, kind, address in ("0.0.0.0", 10, bytearray(28)), ("0.0.0.0", 10, None), ("::", 2, bytearray(16)):
+            endpoint = coap.Endpoint(host=host)
+            entry[:] = [(kind, 2, 0, "", address)]  # None is of an ESP32
+            check.raises(OSError, endpoint.resolve, "name")
+
+
+def _of_family(entries, family):
+    """What getaddrinfo returns of `entries`."""
+    if family not in (None, entries[0][0]):
+        raise OSError(-5)
+    return entries
+
+
+def test_names_when_a_pico_w_calls_an_ipv6_address_af_inet_then_it_is_taken():
+    """RFC 7252 section 6.4: lwIP has one address of a name, and calls it so whatever it is."""
+    if coap._ON_CPYTHON:  # which asks for the family
+        return
+    with Sockets() as sockets:
+        sockets.getaddrinfo = lambda host, port: [(2, 1, 0, "", ("2001:db8::1", port))]
+        check.eq(coap.Endpoint(host="::").resolve("name"), ("2001:db8::1", 5683))
+
+
+def test_names_when_an_address_has_a_zone_then_it_is_looked_up_with_it():
+    """RFC 6874 section 2: %25 in a URI is the % of a zone; that alone is what one writes elsewhere."""
+    with Sockets() as sockets:
+        endpoint = coap.Endpoint(host="::")
+        for uri in "coap://[fe80::1%25eth0]/x", "coap://[fe80::1%eth0]/x":
+            endpoint.send(coap.Message(coap.GET, uri=uri))
+        check.eq(sockets.looked_up, 2 * [("fe80::1%eth0", 5683)])
+
+
 def test_names_when_not_known_then_os_error():
     """RFC 7252 section 6.4: from send and request; nothing is queued."""
     with Sockets():

@@ -1,5 +1,6 @@
 """Request URIs taken apart into options, and which addresses are groups."""
 
+import sys
 from binascii import unhexlify
 
 import check
@@ -319,3 +320,28 @@ def test_copy_when_uri_and_options_change_then_the_options_are_those_given():
     message = Message(GET)
     for copy in (message.copy(uri_path=("b",), uri="coap://h/a"), message.copy(uri="coap://h/a", uri_path=("b",))):
         check.eq((copy.opt.uri_path, copy.remote), (("b",), "h:5683"))
+
+
+# ---- link-local hosts, and the URI of who answered ----
+
+
+def test_authority_when_it_has_a_zone_then_its_case_stays():
+    """RFC 6874 section 2: it is the name of an interface, and enP1p17s0 is another than enp1p17s0."""
+    for host in "[fe80::1%25enP1p17s0]", "[FE80::1%enP1p17s0]":
+        check.eq(Message(GET, uri="coap://%s/t" % host).remote, host + ":5683")
+
+
+def test_request_uri_when_the_peer_is_link_local_then_it_names_the_network():
+    """RFC 6874: fe80::1 alone is on each network; of another address, and where there is but one, nothing is added."""
+    zone = (12).to_bytes(4, sys.byteorder)
+    unix = unhexlify("0a001633" + "00000000" + "fe80" + "00" * 13 + "01")
+    for remote, host in (
+        (("fe80::1", 5683, 0, 12), "[fe80::1%2512]"),
+        (("fe80::1", 5683, 0, 0), "[fe80::1]"),
+        (("2001:db8::1", 5683), "[2001:db8::1]"),
+        (unix + zone, "[fe80:0:0:0:0:0:0:1%2512]"),
+        (unix + bytes(4), "[fe80:0:0:0:0:0:0:1]"),
+    ):
+        uri = Message(GET, uri_path=("t",), remote=remote).get_request_uri()
+        check.eq(uri, "coap://%s/t" % host)
+        check.eq(Message(GET, uri=uri).remote, host + ":5683")

@@ -128,12 +128,32 @@ def test_an_error_is_for_who_asks_alone(namespaces, network, runtime):
     assert codes == [0, coap.CONTENT, coap.NOT_FOUND, coap.METHOD_NOT_ALLOWED]
 
 
+def test_no_group_is_joined_then_what_is_sent_to_one_is_not_answered(namespaces, network, runtime):
+    """RFC 7252 section 8.2: all nodes are in 224.0.0.1 and ff02::1; no errors, no ACK, nothing without leisure."""
+    messages = [GET, GET.copy(uri_path=("nosuch",)), GET.copy(mtype=coap.CON), coap.Message(0, mtype=coap.CON)]
+    groups = ["224.0.0.1", "ff02::1"] if network.any == "::" else ["224.0.0.1"]  # which serves IPv4, too
+    with serving(namespaces[0], runtime, network, times=0):
+        for group in groups:
+            assert ask(namespaces, group, *messages, count=0) == []
+        assert len(ask(namespaces, network.unicast, GET)) == 1
+
+
 def test_a_group_is_joined_twice_then_it_is_one_membership(namespaces, network, runtime):
     """Renewing replaces the group's socket: two sockets in all, one answer."""
     with serving(namespaces[0], runtime, network, times=3) as line:
         assert line.startswith("sockets=2 ")
         (reply,) = ask(namespaces, network.group, GET)
         assert reply.message.payload == b"1"
+
+
+def test_a_group_is_discovered_then_the_links_can_be_asked(namespaces, network, runtime):
+    """RFC 6690 section 4, RFC 6874: those of a link-local host name its network."""
+    group = network.group if network.any != "::" else "[%s%%25wire]" % network.group
+    run_ip("-n", namespaces[1], "route", "replace", "224.0.0.0/4", "dev", "wire")
+    with serving(namespaces[0], runtime, network):
+        found = in_namespace(namespaces[1], interpreter(runtime), HERE / "join_discover.py", group)
+    uri, payload = found.split()
+    assert uri.endswith("/count") and payload == "1", found
 
 
 def test_a_port_is_taken_then_another_endpoint_is_told(namespaces, network, runtime):
