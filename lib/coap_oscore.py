@@ -329,26 +329,30 @@ class Sequence:
 
         Raises OSError if that fails, or if another endpoint has stored a number there since.
         """
-        if self.store.load() != self.stored:
+        stored = self.store.load()
+        if self.stored is None:  # what failed may have been stored: on as after a restart
+            self.next = stored + self.step
+        elif stored != self.stored:
             raise OSError("another endpoint uses the same store")
         limit = self.next + self.step
         number = min(limit, _LAST_NUMBER)
+        self.stored = None
         self.store.save(number)
-        self.stored = number
         if self.limit is None:
             self.store.save(number)
+        self.stored = number
         self.limit = limit
 
     def take(self):
         """The next number. Raises Exhausted."""
-        if self.next > _LAST_NUMBER:
-            raise Exhausted("all sequence numbers are used; install new keys")
         if self.limit is None or self.next >= self.limit:
             try:
                 self.reserve()
             except (OSError, ValueError) as error:
                 raise Exhausted("the sequence number cannot be stored: %s" % error) from None
         number = self.next
+        if number > _LAST_NUMBER:
+            raise Exhausted("all sequence numbers are used; install new keys")
         self.next = number + 1
         return number
 
