@@ -297,7 +297,11 @@ class Observe:
             if left_ms is not None:
                 wake(ticks_add(now_ms, left_ms))
                 if left_ms <= 0:  # one at a time: due() sends it before the next is made
-                    self._transmit(observer, now_ms)
+                    try:
+                        self._transmit(observer, now_ms)
+                    except MemoryError:
+                        observer[_MARK] |= mark
+                        raise
                     return
 
     def _startable(self):
@@ -339,14 +343,14 @@ class Observe:
             self.pending += 1
             return
         packed = bytearray(4)
+        mid = remembered = engine._take_mid(now_ms) if record else engine.reply_mid()
+        response.write(packed, _CON if record else _NON, mid, token)
         if record:
             remembered = record.mid
-            record.mid = mid = engine._take_mid(now_ms)
+            record.mid = mid
             record.packed = packed
         else:
-            mid = remembered = engine.reply_mid()
             engine._answers.append((packed, observer[_PEER], None))
-        response.write(packed, _CON if record else _NON, mid, token)
         observer[_MIDS] = (remembered,) + observer[_MIDS][: _REMEMBERED - 1]
 
     def on_end(self, record):
