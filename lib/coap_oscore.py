@@ -195,6 +195,7 @@ class Context:
     """
 
     echo = None  # what the other has to repeat after a restart of ours
+    asked = -1  # the highest number that came without; it is repeated with another, so must not be accepted later
     highest = None  # the highest number accepted; -1: none yet; None: unknown, after a restart
     seen = 0  # bit n: highest - n was accepted
 
@@ -580,8 +581,9 @@ class Oscore:
             return refused
         at = coap._find(p, _ECHO) if context.echo else -1
         has_echo = at >= 0 and p[_DATA][at : p[_STOP]] == context.echo
-        if context.highest is None and not has_echo:
+        if not has_echo and (context.highest is None or number <= context.asked):
             # ask who sent it to repeat it with an Echo (Appendix B.1.2)
+            context.asked = max(context.asked, number)
             coap._index(p, received)
             p[_SEEN] &= ~_HAS_NO_RESPONSE
             context.echo = context.echo or self.engine.random(_ECHO_LEN)
