@@ -319,6 +319,7 @@ class Sequence:
         self.store = store
         self.step = step
         self.stored = stored = store.load()
+        coap._check("the stored sequence number", stored, 0, _LAST_NUMBER)
         self.is_new = stored == 0  # no endpoint has used this store
         self.next = stored and stored + step
         self.limit = None  # numbers from here on are not reserved
@@ -825,11 +826,15 @@ def attach(engine, contexts, store, secure=False, observations=12, step=64):
                   to an address that no context has is a ValueError. Otherwise those for resources that say secure=True
     observations  observations and promised responses (LATER) of protected requests at a time; 150 bytes each. One more
                   is answered without being observed
-    step          numbers that one write of the store reserves; only requests, notifications and the first responses
-                  after a restart take one. Not less than it was
+    step          numbers that one write of the store reserves, 1 to 2**20; only requests, notifications and the first
+                  responses after a restart take one. Not less than it was
 
-    Raises ValueError, OSError.
+    Raises ValueError, TypeError, OSError.
     """
+    coap._check("observations", observations, 0, 4096)
+    coap._check("step", step, 1, 1 << 20)
+    if hasattr(engine, "context_of"):
+        raise ValueError("coap_oscore is attached already; more contexts are for add() of what attach() returned")
     if isinstance(contexts, str):
         import coap_oscore_keys
 

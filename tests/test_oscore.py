@@ -466,6 +466,32 @@ def test_store_when_a_write_failed_near_the_last_number_then_none_is_longer():
         raises(coap_oscore.Exhausted, sequence.take, contains="all sequence numbers are used")
 
 
+def test_attach_when_an_argument_is_out_of_range_then_said_and_nothing_is_stored():
+    """Appendix B.1.1: with a step of 0 the numbers of before would come again after a restart."""
+    for name, value in (("step", 0), ("step", -1), ("step", (1 << 20) + 1), ("observations", -1)):
+        memory = Memory(0)
+        raises(ValueError, coap_oscore.attach, fake.engine(), [], memory, contains=name, **{name: value})
+        eq(memory.saves, 0)
+    for name in ("step", "observations"):
+        raises(TypeError, coap_oscore.attach, fake.engine(), [], Memory(), contains=name + " is an int", **{name: 1.5})
+
+
+def test_store_when_it_loads_what_is_no_number_then_said():
+    """Store: any object with load() and save() serves, also one of a person."""
+    raises(TypeError, coap_oscore.Sequence, Memory(None), contains="the stored sequence number is an int")
+    for number in (-1, 1 << 40):
+        raises(ValueError, coap_oscore.Sequence, Memory(number), contains="the stored sequence number is 0 to")
+
+
+def test_attach_when_done_already_then_value_error():
+    """attach(): of two, each would refuse what is protected with the contexts of the other."""
+    engine = fake.engine()
+    coap_oscore.attach(engine, [], Memory())
+    memory = Memory(0)
+    raises(ValueError, coap_oscore.attach, engine, [], memory, contains="attached already")
+    eq((memory.saves, len(engine._extensions)), (0, 1))
+
+
 class Cache(Memory):
     """A store whose latest write is lost when the power fails."""
 
