@@ -793,7 +793,8 @@ class Oscore:
         if header[0] is not None:
             number = int.from_bytes(header[0], "big")
             nonce = exchange.context.recipient_nonce(number)
-        if number <= exchange.number or _decrypt(p, exchange.context, exchange.aad, nonce, 64, 191):
+        is_late = exchange.is_observed and number <= exchange.number
+        if is_late or _decrypt(p, exchange.context, exchange.aad, nonce, 64, 191):
             return False
         if p[_SEEN] & _HAS_OBSERVE:
             if not exchange.is_observed:
@@ -834,7 +835,7 @@ def attach(engine, contexts, store, secure=False, observations=12, step=64):
     coap._check("observations", observations, 0, 4096)
     coap._check("step", step, 1, 1 << 20)
     if hasattr(engine, "context_of"):
-        raise ValueError("coap_oscore is attached already; more contexts are for add() of what attach() returned")
+        raise ValueError("coap_oscore is attached already; see Oscore.add")
     if isinstance(contexts, str):
         import coap_oscore_keys
 
