@@ -2454,8 +2454,9 @@ class Engine:
         packed_len = _packed_len(p, record.token)
         if packed_len > self.datagram_len:
             raise ValueError("the message has %d bytes, datagram_len is %d" % (packed_len, self.datagram_len))
-        record.packed = bytearray(4)
-        message.write(record.packed, record.mtype, 0, record.token)
+        packed = bytearray(4)
+        message.write(packed, record.mtype, 0, record.token)
+        record.packed = packed  # not sooner: what cannot be packed whole must not leave in place of what is on its way
         record.transmissions_left = 1 if record.mtype == NON else 1 + (record.tuning or self.tuning).max_retransmit
         self._queue.append(record)
         self._is_calm = False
@@ -2536,15 +2537,14 @@ class Engine:
         record = self._startable(now_ms) if self._queue else None
         if record is None:
             return None
-        self._queue.remove(record)
+        record.transmitted_ms = record.last_event_ms = record.next_event_ms = now_ms  # once more, if memory is short
         self._open.append(record)
+        self._queue.remove(record)
         return self._transmit(record, now_ms)
 
     def _transmit(self, record, now_ms):
         """Note a transmission of `record` and when its next event is due; returns the datagram."""
         if record.state == _QUEUED:
-            record.state = _SENT
-            record.transmitted_ms = now_ms
             if record.mid is None:
                 record.mid = self._take_mid(now_ms)
             record.packed[2] = record.mid >> 8
@@ -2552,6 +2552,7 @@ class Engine:
             tuning = record.tuning or self.tuning
             wait_ms = tuning.ack_timeout_ms * (tuning.ack_random_percent - 100) // 100  # at most above ACK_TIMEOUT
             wait_ms = tuning.ack_timeout_ms + (_uint(self.random(2), 0, 2) * (wait_ms + 1) >> 16)
+            record.state = _SENT
         else:
             wait_ms = 2 * ticks_diff(record.next_event_ms, record.last_event_ms)
         record.transmissions_left -= 1
@@ -2942,13 +2943,13 @@ class Endpoint(Engine):
             self._reopen(None)
             wait_ms = min(wait_ms, _REOPEN_MS)
         self._is_calm = True
-        self._due_ms = None
+        self._due_ms = now_ms  # at once, if this raises
         exchanges = len(self._open) + len(self._queue)
         packed = self.due(now_ms)
         while packed is not None:
             self._send_datagram(packed)
             packed = self.due(now_ms)
-        left_ms = self.next_ms(now_ms)
+        left_ms = self._due_ms = self.next_ms(now_ms)
         if left_ms is not None:
             self._due_ms = ticks_add(now_ms, left_ms)
             wait_ms = min(wait_ms, left_ms)

@@ -297,7 +297,11 @@ class Observe:
             if left_ms is not None:
                 wake(ticks_add(now_ms, left_ms))
                 if left_ms <= 0:  # one at a time: due() sends it before the next is made
-                    self._transmit(observer, now_ms)
+                    try:
+                        self._transmit(observer, now_ms)
+                    except MemoryError:
+                        observer[_MARK] |= mark
+                        raise
                     return
 
     def _startable(self):
@@ -339,14 +343,14 @@ class Observe:
             self.pending += 1
             return
         packed = bytearray(4)
+        mid = remembered = engine._take_mid(now_ms) if record else engine.reply_mid()
+        response.write(packed, _CON if record else _NON, mid, token)
         if record:
             remembered = record.mid
-            record.mid = mid = engine._take_mid(now_ms)
+            record.mid = mid
             record.packed = packed
         else:
-            mid = remembered = engine.reply_mid()
             engine._answers.append((packed, observer[_PEER], None))
-        response.write(packed, _CON if record else _NON, mid, token)
         observer[_MIDS] = (remembered,) + observer[_MIDS][: _REMEMBERED - 1]
 
     def on_end(self, record):
@@ -383,7 +387,7 @@ class Observation:
             None while it runs and after cancel()
     """
 
-    error = None
+    record = error = None
     _is_cancelled = False
 
     def __init__(self, extension, record, on_notification):
@@ -392,11 +396,11 @@ class Observation:
         self._begin(record)
 
     def _begin(self, record):
-        self.record = record
         self.last_event_ms = None  # when the latest notification came
         record.observation = self
         record.on_end = self.on_end
         self._until(None)
+        self.record = record  # not sooner: without memory for all that the one before goes on
 
     def is_done(self):
         """Whether it has ended: no notification will come."""
@@ -418,15 +422,20 @@ class Observation:
         earlier = self.record
         engine = earlier.endpoint
         try:
-            self._begin(engine.enqueue(earlier.message, earlier.remote, earlier.mtype, earlier.token, None))
+            record = engine.enqueue(earlier.message, earlier.remote, earlier.mtype, earlier.token, None)
         except coap.Full:
             return False
+        try:
+            self._begin(record)
+        except MemoryError:
+            record.cancel()
+            raise
         engine.end(earlier, None)
         return True
 
     def on_end(self, record):
         """The exchange of `record` has ended; with the latest one the observation has."""
-        if record is self.record:
+        if record is self.record and not self.is_done():
             if not self._is_cancelled and not self.error:
                 self.error = record.error
             self.extension.observations.remove(self)
@@ -469,7 +478,7 @@ class Observation:
 
     def _until(self, max_age):
         """Register again when the notification is stale and 5 to 15 s more have passed (RFC 7641 section 3.3.1)."""
-        engine = self.record.endpoint
+        engine = self.extension.engine
         fresh_ms = (60 if max_age is None else min(max_age, _FRESH_S)) * 1000
         spread_ms = coap._uint(engine.random(2), 0, 2) * 10001 >> 16
         self.until_ms = ticks_add(engine.now_ms, fresh_ms + 5000 + spread_ms)
@@ -523,6 +532,10 @@ def observe(endpoint, uri, on_notification=None, method=_GET, **options):
     if coap.is_multicast(record.remote):
         record.cancel()
         raise ValueError("a group cannot be observed")
-    observation = Observation(extension, record, on_notification)
-    extension.observations.append(observation)
+    try:
+        observation = Observation(extension, record, on_notification)
+        extension.observations.append(observation)
+    except MemoryError:
+        record.cancel()
+        raise
     return observation

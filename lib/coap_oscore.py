@@ -195,6 +195,7 @@ class Context:
     """
 
     echo = None  # what the other has to repeat after a restart of ours
+    asked = -1  # the highest number that came without; it is repeated with another, so must not be accepted later
     highest = None  # the highest number accepted; -1: none yet; None: unknown, after a restart
     seen = 0  # bit n: highest - n was accepted
 
@@ -318,6 +319,7 @@ class Sequence:
         self.store = store
         self.step = step
         self.stored = stored = store.load()
+        coap._check("the stored sequence number", stored, 0, _LAST_NUMBER)
         self.is_new = stored == 0  # no endpoint has used this store
         self.next = stored and stored + step
         self.limit = None  # numbers from here on are not reserved
@@ -329,26 +331,30 @@ class Sequence:
 
         Raises OSError if that fails, or if another endpoint has stored a number there since.
         """
-        if self.store.load() != self.stored:
+        stored = self.store.load()
+        if self.stored is None:  # what failed may have been stored: on as after a restart
+            self.next = stored + self.step
+        elif stored != self.stored:
             raise OSError("another endpoint uses the same store")
         limit = self.next + self.step
         number = min(limit, _LAST_NUMBER)
+        self.stored = None
         self.store.save(number)
-        self.stored = number
         if self.limit is None:
             self.store.save(number)
+        self.stored = number
         self.limit = limit
 
     def take(self):
         """The next number. Raises Exhausted."""
-        if self.next > _LAST_NUMBER:
-            raise Exhausted("all sequence numbers are used; install new keys")
         if self.limit is None or self.next >= self.limit:
             try:
                 self.reserve()
             except (OSError, ValueError) as error:
                 raise Exhausted("the sequence number cannot be stored: %s" % error) from None
         number = self.next
+        if number > _LAST_NUMBER:
+            raise Exhausted("all sequence numbers are used; install new keys")
         self.next = number + 1
         return number
 
@@ -576,8 +582,9 @@ class Oscore:
             return refused
         at = coap._find(p, _ECHO) if context.echo else -1
         has_echo = at >= 0 and p[_DATA][at : p[_STOP]] == context.echo
-        if context.highest is None and not has_echo:
+        if not has_echo and (context.highest is None or number <= context.asked):
             # ask who sent it to repeat it with an Echo (Appendix B.1.2)
+            context.asked = max(context.asked, number)
             coap._index(p, received)
             p[_SEEN] &= ~_HAS_NO_RESPONSE
             context.echo = context.echo or self.engine.random(_ECHO_LEN)
@@ -786,7 +793,8 @@ class Oscore:
         if header[0] is not None:
             number = int.from_bytes(header[0], "big")
             nonce = exchange.context.recipient_nonce(number)
-        if number <= exchange.number or _decrypt(p, exchange.context, exchange.aad, nonce, 64, 191):
+        is_late = exchange.is_observed and number <= exchange.number
+        if is_late or _decrypt(p, exchange.context, exchange.aad, nonce, 64, 191):
             return False
         if p[_SEEN] & _HAS_OBSERVE:
             if not exchange.is_observed:
@@ -819,11 +827,15 @@ def attach(engine, contexts, store, secure=False, observations=12, step=64):
                   to an address that no context has is a ValueError. Otherwise those for resources that say secure=True
     observations  observations and promised responses (LATER) of protected requests at a time; 150 bytes each. One more
                   is answered without being observed
-    step          numbers that one write of the store reserves; only requests, notifications and the first responses
-                  after a restart take one. Not less than it was
+    step          numbers that one write of the store reserves, 1 to 2**20; only requests, notifications and the first
+                  responses after a restart take one. Not less than it was
 
-    Raises ValueError, OSError.
+    Raises ValueError, TypeError, OSError.
     """
+    coap._check("observations", observations, 0, 4096)
+    coap._check("step", step, 1, 1 << 20)
+    if hasattr(engine, "context_of"):
+        raise ValueError("coap_oscore is attached already; see Oscore.add")
     if isinstance(contexts, str):
         import coap_oscore_keys
 

@@ -171,6 +171,22 @@ def test_process_when_the_peer_is_free_again_then_the_next_message_goes_at_once(
         check.eq((len(transport.sent), clock.now_ms < 2000), (4, True))
 
 
+def test_process_when_there_was_no_memory_to_send_then_tried_again_at_once():
+    """RFC 7252 section 4.2: what is due must not wait for something else to happen."""
+    with fake.Clock():
+        endpoint, transport = serve(tuning=fake.EXACT)
+        record = endpoint.send(coap.Message(coap.GET), PEER)
+        random = endpoint.random
+        del endpoint.random  # what fails as without memory
+        for _ in range(3):
+            check.raises(AttributeError, endpoint.process, 0)
+        endpoint.random = random
+        endpoint.process(0)
+        check.eq((len(transport.sent), record.is_done()), (1, False))
+        endpoint.process(100000)
+        check.eq((len(transport.sent), record.error), (5, coap.Timeout))
+
+
 def test_process_when_an_extension_resends_then_it_goes_at_once():
     """RFC 9175 section 2.4: as the answer to a challenge does."""
 

@@ -456,6 +456,62 @@ def test_cancel_when_the_queue_is_full_then_it_ends_at_once():
     check.eq((client.observation.is_done(), client.observation.error), (True, None))
 
 
+class NoMemory:
+    """In a `with`, an Observation finds no memory for the time of its next registration."""
+
+    def __init__(self, engine):
+        self.engine = engine
+        self.random = engine.random
+
+    def draw(self, n):
+        if n == 2:
+            raise MemoryError
+        return self.random(n)
+
+    def __enter__(self):
+        self.engine.random = self.draw
+
+    def __exit__(self, *_):
+        self.engine.random = self.random
+
+
+def test_observe_when_there_is_no_memory_then_nothing_is_sent():
+    """observe(): what it could not return must not go on."""
+    client = Observing(observes=False)
+    with NoMemory(client.engine):
+        check.raises(MemoryError, coap_observe.observe, client.engine, None, client.hear, remote=PEER)
+    check.eq((client.due(), client.engine._queue, client.extension.observations), ([], [], []))
+
+
+def test_registration_when_there_was_no_memory_to_repeat_it_then_it_is_repeated_later():
+    """RFC 7641 section 3.3.1: the observation is as it was, and lasts."""
+    client = Observing()
+    client.answer()
+    client.now_ms = coap.ticks_add(client.now_ms, STALE_MS + 10000)
+    with NoMemory(client.engine):
+        check.raises(MemoryError, client.engine.due, client.now_ms)
+        check.eq((client.engine._queue, client.observation.is_done()), ([], False))
+    client.now_ms = coap.ticks_add(client.now_ms, 1000)
+    client.request = client.due()[0]
+    check.eq(client.request.opt.observe, 0)
+    client.answer(payload=b"again")
+    check.eq((client.heard, len(client.engine._open)), ([b"first", b"again"], 1))
+
+
+def test_cancel_when_there_was_no_memory_then_it_ends_when_it_would_register_again():
+    """RFC 7641 section 3.6."""
+    client = Observing()
+    client.answer()
+    with NoMemory(client.engine):
+        check.raises(MemoryError, client.observation.cancel)
+    check.eq(client.due(), [])
+    client.now_ms = coap.ticks_add(client.now_ms, STALE_MS + 10000)
+    request = client.due()[0]
+    check.eq((request.opt.observe, client.observation.is_done()), (1, False))
+    client.answer(request, None)
+    check.eq((client.observation.is_done(), client.engine._open), (True, []))
+
+
 def test_forget_when_the_record_is_cancelled_then_the_next_notification_is_reset():
     """RFC 7641 section 3.6: passive cancel, for CON and NON alike."""
     for mtype in (CON, NON):

@@ -760,6 +760,41 @@ def test_without_the_extension_observe_is_ignored():
 # ---- with others ----
 
 
+class Half:
+    """In a `with`, a message is packed but for its payload, for which there is no memory."""
+
+    def __enter__(self):
+        self.write = write = coap.Message.write
+
+        def write_half(message, buffer, *args):
+            write(message.copy(payload=b""), buffer, *args)
+            raise MemoryError
+
+        coap.Message.write = write_half
+
+    def __exit__(self, *_):
+        coap.Message.write = self.write
+
+
+def test_notification_when_there_was_no_memory_to_pack_it_then_it_is_sent_later_and_whole():
+    """RFC 7641 section 4.5: its payload is the state; half of one would be another, none is told of later."""
+    for confirmable in (False, True):
+        observed = Observed()
+        observed.ask()
+        if confirmable:
+            check.eq(len(observed.change(b"1", confirmable=True)), 1)
+        observed.now_ms += 2000 if confirmable else 0  # the next state goes in the place of a retransmission
+        observed.state = b"2"
+        observed.engine.notify("t")
+        with Half():
+            check.raises(MemoryError, observed.due)
+        told = []
+        for _ in range(4):
+            observed.now_ms += 1000
+            told += [message.payload for message in observed.due()]
+        check.eq(told, [b"2"])
+
+
 class Shortener:
     """An extension of the rank of blocks: it cuts long payloads, and keeps what Observe has put into the response."""
 

@@ -417,6 +417,81 @@ def test_store_when_two_endpoints_start_at_once_then_no_number_twice():
         eq(len(set(used)), 203)
 
 
+class Doubtful(Flash):
+    """A memory that writes and says it did not, or the other way round, as often as `faults` has entries."""
+
+    def __init__(self, records):
+        super().__init__(records)
+        self.faults = []
+
+    def write(self, k, record):
+        fault = self.faults.pop(0) if self.faults else None
+        if fault is None or fault[0]:
+            self.records[k] = record
+        elif fault[0] is None:
+            self.records[k] = record[:7]
+        if fault is not None:
+            raise fault[1]
+
+
+def test_store_when_a_write_failed_or_seemed_to_then_it_goes_on_and_no_number_twice():
+    """Appendix B.1.1: an error after the writing, as of a sync, or no memory, must not stop the endpoint for good."""
+    for error in (OSError(5), MemoryError()):
+        for is_written in (True, False, None):
+            records = [b"", b""]
+            coap_oscore_keys.create(Flash(records))
+            used = []
+            for _ in range(3):  # behind a restart, too
+                flash = Doubtful(records)
+                sequence = coap_oscore.Sequence(flash)
+                flash.faults += [None, (is_written, error)] * 2 + [(is_written, error)] * 2
+                for _ in range(400):
+                    try:
+                        used.append(sequence.take())
+                    except (coap_oscore.Exhausted, MemoryError):
+                        pass
+            eq(len(used), 3 * (400 - 4), is_written)
+            eq(len(set(used)), len(used), is_written)
+
+
+def test_store_when_a_write_failed_near_the_last_number_then_none_is_longer():
+    """RFC 8613 section 7.2.1: what is skipped must not lead beyond 2**40 - 1."""
+    flash = Doubtful([coap_oscore._record((1 << 40) - 140), b""])
+    sequence = coap_oscore.Sequence(flash)
+    eq(sequence.take(), (1 << 40) - 76)
+    sequence.next = sequence.limit
+    flash.faults.append((True, OSError(5)))
+    raises(coap_oscore.Exhausted, sequence.take, contains="cannot be stored")
+    for _ in range(3):
+        raises(coap_oscore.Exhausted, sequence.take, contains="all sequence numbers are used")
+
+
+def test_attach_when_an_argument_is_out_of_range_then_said_and_nothing_is_stored():
+    """Appendix B.1.1: with a step of 0 the numbers of before would come again after a restart."""
+    for name, value in (("step", 0), ("step", -1), ("step", (1 << 20) + 1), ("observations", -1)):
+        memory = Memory(0)
+        raises(ValueError, coap_oscore.attach, fake.engine(), [], memory, contains=name, **{name: value})
+        eq(memory.saves, 0)
+    for name in ("step", "observations"):
+        raises(TypeError, coap_oscore.attach, fake.engine(), [], Memory(), contains=name + " is an int", **{name: 1.5})
+
+
+def test_store_when_it_loads_what_is_no_number_then_said():
+    """Store: any object with load() and save() serves, also one of a person."""
+    raises(TypeError, coap_oscore.Sequence, Memory(None), contains="the stored sequence number is an int")
+    for number in (-1, 1 << 40):
+        raises(ValueError, coap_oscore.Sequence, Memory(number), contains="the stored sequence number is 0 to")
+
+
+def test_attach_when_done_already_then_value_error():
+    """attach(): of two, each would refuse what is protected with the contexts of the other."""
+    engine = fake.engine()
+    coap_oscore.attach(engine, [], Memory())
+    memory = Memory(0)
+    raises(ValueError, coap_oscore.attach, engine, [], memory, contains="attached already")
+    eq((memory.saves, len(engine._extensions)), (0, 1))
+
+
 class Cache(Memory):
     """A store whose latest write is lost when the power fails."""
 

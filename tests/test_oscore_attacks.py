@@ -466,6 +466,34 @@ def test_requests_from_before_a_restart_when_a_thousand_come_then_a_write_for_64
         eq(refused_with(pair.receive(old[k], 2000 + k)), (coap.UNAUTHORIZED, REPLAYED))
 
 
+def test_request_that_was_asked_for_an_echo_when_it_comes_again_then_asked_again_and_handled_once():
+    """RFC 8613 Appendix B.1.2: its sender repeats it with Echo; so what was recorded of it must never be executed.
+
+    Here a request with Echo is kept back until the next one has come without.
+    """
+    pair = Pair(client_number=1000, server_number=500)
+    coap_echo.attach(pair.client)
+
+    def put(payload):
+        record = pair.client.send(coap.Message(coap.PUT, uri_path=("temp",), payload=payload), SERVER)
+        return record, fake.due(pair.client, 0)[0]
+
+    first, datagram = put(b"1")
+    pair.client.receive(bytes(pair.server.receive(datagram, CLIENT, 0)), SERVER, 0)
+    with_echo = fake.due(pair.client, 0)[0]
+    second, datagram = put(b"2")
+    asked = bytes(pair.server.receive(datagram, CLIENT, 0))
+    pair.client.receive(bytes(pair.server.receive(with_echo, CLIENT, 0)), SERVER, 0)
+    eq((first.is_done(), pair.calls), (True, [b"1"]))
+    for again in (datagram, changed(datagram, 7), changed(datagram, 8, b"tk")):  # from the client, or from others
+        eq(outer_of(coap.Message.decode(bytes(pair.server.receive(again, CLIENT, 0)))), (coap.CHANGED, [9]))
+    eq(pair.calls, [b"1"])
+    pair.client.receive(asked, SERVER, 0)
+    pair.network.run(until=second.is_done)
+    eq((second.error, second.response.message.code, pair.calls), (None, coap.CHANGED, [b"1", b"2"]))
+    eq((outer_of(pair.receive(datagram, 9)), pair.calls), ((coap.CHANGED, [9]), [b"1", b"2"]))
+
+
 # ---- Echo (RFC 9175) ----
 
 

@@ -474,6 +474,31 @@ def test_tampered_response_when_received_then_dropped_and_the_genuine_one_is_acc
     eq(record.response.message.payload, b"22.5 C")
 
 
+def test_response_when_there_was_no_memory_for_it_then_accepted_when_it_comes_again():
+    """RFC 8613 section 7.4.1 is for notifications: any other response belongs to one request."""
+
+    class Hungry:
+        rank = 30
+        understood = 0
+        fails = 2
+
+        def incoming(self, record, message):
+            self.fails -= 1
+            if self.fails >= 0:
+                raise MemoryError
+
+    for server_number in (0, 500):  # a response without Partial IV, and one with
+        pair = Pair(server_number=server_number)
+        pair.client.attach(Hungry())
+        record = pair.client.send(coap.Message(coap.GET, uri_path=("temp",)), SERVER)
+        reply = bytes(pair.server.receive(fake.due(pair.client, 0)[0], CLIENT, 0))
+        for _ in range(2):
+            raises(MemoryError, pair.client.receive, reply, SERVER, 0)
+        pair.client.receive(reply, SERVER, 0)
+        code = coap.UNAUTHORIZED if server_number else coap.CONTENT
+        eq((record.error, record.response and record.response.message.code), (None, code))
+
+
 def test_response_to_another_request_when_received_then_dropped():
     """RFC 8613 section 7.1: a response is bound to its request."""
     pair = Pair()

@@ -10,8 +10,8 @@ from fake import EXACT, PEER, due, empty, packet, run
 OTHER = ("192.0.2.2", 5683)
 
 
-def get(**fields):
-    return coap.Message(coap.GET, uri_path=("t",), **fields)
+def get(code=coap.GET, **fields):
+    return coap.Message(code, uri_path=("t",), **fields)
 
 
 def started(message=None, remote=PEER, timeout_ms=None, **tables):
@@ -34,6 +34,15 @@ def response(record, mtype=coap.ACK, mid=None, code=coap.CONTENT, **fields):
 def same_byte(byte):
     """An engine for which chance is always this byte."""
     return coap.Engine(lambda n: byte * n)
+
+
+def raiser(error):
+    """A function that raises `error`."""
+
+    def fail(*_):
+        raise error
+
+    return fail
 
 
 def given_up_ms(engine, record, latest_ms):
@@ -595,6 +604,32 @@ def test_timeout_when_queued_then_it_counts_from_the_first_transmission():
     check.eq((second.transmitted_ms, second.is_done()), (62000, False))
     due(engine, 65000)
     check.eq(second.error, coap.Timeout)
+
+
+def test_request_when_there_was_no_memory_to_send_it_then_sent_later_and_it_ends():
+    """RFC 7252 section 4.2: whatever is not there when its turn comes, it is neither lost nor open for ever."""
+    for mtype in (coap.CON, coap.NON):
+        engine = fake.engine(tuning=EXACT)
+        record = engine.send(get(mtype=mtype), PEER, 3000)
+        random = engine.random
+        engine.random = raiser(MemoryError())
+        for now_ms in (10, 20, 30):
+            check.raises(MemoryError, engine.due, now_ms)
+            check.eq((engine.next_ms(now_ms), record.is_done()), (0, False))
+        engine.random = random
+        datagram = due(engine, 40)[0]
+        check.eq((datagram[1], len(due(engine, 2040))), (coap.GET, int(mtype == coap.CON)))
+        run(engine, 2040, 4000)
+        check.eq((record.error, engine._open), (coap.Timeout, []))
+
+
+def test_message_when_there_was_no_memory_to_pack_another_then_the_one_on_its_way_is_whole():
+    """Engine.resend: half of a request, as a PUT without its payload, must not leave as a retransmission."""
+    engine, record, first = started(get(code=coap.PUT, payload=b"on"))
+    broken = get(code=coap.PUT, payload=b"on")
+    broken.packet[7] = [0x6F, "n"]  # a payload that cannot be packed
+    check.raises(TypeError, engine.resend, record, broken)
+    check.eq(due(engine, 2000), [first])
 
 
 def test_separate_response_when_sent_then_repeated_until_acknowledged():
