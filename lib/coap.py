@@ -2531,7 +2531,8 @@ class Engine:
                 deadline_ms = ticks_add(record.transmitted_ms, record.timeout_ms)
                 if record.transmissions_left and ticks_diff(now_ms, deadline_ms) < 0:
                     return self._transmit(record, now_ms)
-                self._names.clear()  # the peer may have another address by now
+                if not self.hooks.get("wrap"):  # which has the keys of an address
+                    self._names.clear()  # the peer may have another by now
                 self.end(record, None if record.responses else Timeout)
                 at = 0  # it has gone, and its on_end may have ended others
         record = self._startable(now_ms) if self._queue else None
@@ -2802,7 +2803,8 @@ class Endpoint(Engine):
     def resolve(self, remote):
         """The address of "host[:port]", an address as it is; a bytearray as bytes.
 
-        A name is looked up once, and again after a timeout; that blocks, 10 s on Linux if the resolver is silent.
+        A name is looked up once, and again after a timeout, but with coap_oscore, whose keys are of an address; that
+        blocks, 10 s on Linux if the resolver is silent.
         A link-local host has its network's name or number: "[fe80::1%eth0]", in a URI "[fe80::1%25eth0]".
         In firmware without sockets there is nothing to look it up: then it is (host, port), for the transport.
         Raises OSError if the name is not known or of the other IP version, ValueError if `remote` is no host.

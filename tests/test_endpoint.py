@@ -570,6 +570,29 @@ def test_names_when_a_request_is_not_answered_then_they_are_looked_up_again():
             check.eq((record.is_done(), record.error), (True, None if is_answered else coap.Timeout))
 
 
+class Wrapping:
+    """An extension that knows by the address what to protect."""
+
+    rank = 10
+    understood = 0
+
+    def wrap(self, record, message):
+        return None
+
+
+def test_names_when_requests_are_protected_then_they_stay_as_they_were():
+    """RFC 8613: keys belong to an address; a name that leads elsewhere would have requests go in the clear."""
+    with fake.Clock() as clock, Sockets() as sockets:
+        endpoint = coap.Endpoint()
+        endpoint.attach(Wrapping())
+        for _ in range(2):
+            record = endpoint.send(coap.Message(coap.GET, uri="coap://name/x"), None, 1000)
+            endpoint.process(0)
+            clock.sleep_ms(1000)
+            endpoint.process(0)
+            check.eq((record.error, sockets.looked_up), (coap.Timeout, [("name", 5683)]))
+
+
 def test_names_when_only_the_other_ip_version_is_known_then_os_error():
     """RFC 7252 section 6.4: from send, instead of a request that times out."""
     entry = []
