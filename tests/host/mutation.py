@@ -5,7 +5,7 @@
 
 A mutant is a copy of the library in which one snippet is replaced. The portable tests run against the copy on
 CPython until the first fails. Prints the mutants that no test noticed and `N of M mutants caught`; the exit code is
-1 if any survived, 2 if a snippet is gone from the source or the tests fail without a mutant.
+1 if any survived, 2 if a snippet is gone from the source, the tests fail without a mutant, or no name has such a word.
 """
 
 import os
@@ -367,6 +367,9 @@ def main(words):
         except ValueError as error:
             print(f"lib/{file}: {error}")
             return 2
+    if not count:
+        print("no rule has such a word in its name")
+        return 2
     for name in survived:
         print("survived:", name)
     print(f"{count - len(survived)} of {count} mutants caught")

@@ -25,3 +25,8 @@ def test_every_mutant_fits_the_source_and_has_a_name_of_its_own():
             assert mutation.mutate(source, mutant) != source
             names.append(mutant[0])
     assert len(set(names)) == len(names)
+
+
+def test_words_that_no_rule_has_are_an_error(capsys):
+    assert mutation.main(["no such rule"]) == 2
+    assert capsys.readouterr().out == "no rule has such a word in its name\n"
