@@ -712,7 +712,10 @@ class Oscore:
             exchange.nonce = None
             outer[_PAYLOAD] = _seal(exchange.context.sender_key, nonce, exchange.aad, plaintext)
             coap._add(outer, _OSCORE, _option_value(piv))
-        except (Exhausted, ValueError) as error:
+        except (Exhausted, MemoryError, ValueError) as error:
+            if isinstance(error, MemoryError):
+                if exchange.is_observed or self._is_promised(exchange.remote, exchange.token):
+                    raise  # it can be sent once more
             self._log("response not protected", error)
             outer = coap.Message(_INTERNAL_SERVER_ERROR).packet
         _replace(r, outer)

@@ -215,6 +215,27 @@ def test_notifications_when_exchanged_between_two_observations_then_dropped():
     eq(len(heard), 2)
 
 
+def test_notification_when_there_is_no_memory_to_encrypt_it_then_sent_later():
+    """RFC 7641 section 1.3: the client hears of the latest state, and of nothing in the clear."""
+    watched = Watched()
+    pair = watched.pair
+    seal = coap_oscore._seal
+
+    def fail(*_):
+        raise MemoryError
+
+    coap_oscore._seal = fail
+    watched.text = b"secret"
+    pair.server.notify("door", True)
+    try:
+        raises(MemoryError, pair.network.run, 5000)
+    finally:
+        coap_oscore._seal = seal
+    pair.network.run(5000)
+    eq(watched.heard, [(coap.CONTENT, b"closed"), (coap.CONTENT, b"secret")])
+    eq([b"secret" in item[2] for item in pair.wire], [False] * len(pair.wire))
+
+
 def test_notifications_when_reordered_then_only_newer_ones_count():
     """RFC 8613 section 7.4.1: by their Partial IV, whatever the outer Observe says."""
     watched = Watched()

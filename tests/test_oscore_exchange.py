@@ -175,6 +175,30 @@ def test_late_response_when_there_was_no_room_then_protected_all_the_same():
     eq([b"secret" in item[2] for item in pair.wire], [False] * len(pair.wire))
 
 
+def test_response_when_there_is_no_memory_to_encrypt_it_then_500_and_not_silence():
+    """RFC 7252 section 5.9.3.1: the handler has run and must not again; who asked need not wait for 93 s."""
+    pair = Pair()
+    seal = coap_oscore._seal
+
+    def fail_at_server(key, *args):
+        return no_memory(None) if key == pair.at_server.contexts[0].sender_key else seal(key, *args)
+
+    coap_oscore._seal = fail_at_server
+    try:
+        record = pair.ask(payload=b"1")
+        eq((record.error, record.response.message.code), (coap_oscore.Unprotected, coap.INTERNAL_SERVER_ERROR))
+        eq((record.response.message.payload, pair.calls), (b"", [b"1"]))
+        held = promise(pair, payload=b"secret")  # of what can be sent once more it is said to who sends it
+        record = pair.client.send(coap.Message(coap.GET, uri_path=("temp",)), SERVER)
+        pair.network.run(until=lambda: held)
+        raises(MemoryError, pair.server.send, held[0])
+    finally:
+        coap_oscore._seal = seal
+    pair.server.send(held[0])
+    pair.network.run(until=record.is_done)
+    eq((record.error, record.response.message.payload), (None, b"secret"))
+
+
 def test_promised_responses_when_they_are_many_then_what_was_answered_is_forgotten():
     """Oscore._hold: at the latest when the next request comes."""
     pair = Pair()
