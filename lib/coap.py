@@ -1047,12 +1047,12 @@ class Message:
 
 if _ON_CPYTHON:  # MicroPython keeps any attribute: to ask for these would cost time of each message
 
-    def _lose(self, value=None):
+    def _miss(self, value=None):
         """In the place of an option of Message that is set or read without `opt`."""
         raise AttributeError(Options.__doc__.split("\n")[0])
 
     for _ in _NAMES:
-        setattr(Message, _, property(_lose, _lose))
+        setattr(Message, _, property(_miss, _miss))
 
 
 def code_text(code):
