@@ -2814,12 +2814,12 @@ class Endpoint(Engine):
     def register_socket(self, sock, is_group=False):
         """Receive from `sock` too, to which groups send if `is_group`; answers leave from `socket`.
 
-        Raises TypeError for what is no socket or transport, ValueError if one of both is secure.
+        Raises TypeError for what is no socket or transport, ValueError if it or the endpoint is secure.
         """
         if not hasattr(sock, "recvfrom"):
             raise TypeError("a socket or transport has sendto and recvfrom, not %r" % (sock,))
-        if getattr(sock, "is_secure", False) != self.is_secure:
-            raise ValueError("coap and coaps do not mix: make two endpoints")
+        if sock is not self.socket and (self.is_secure or getattr(sock, "is_secure", False)):
+            raise ValueError("coaps has one socket: make two endpoints")
         if is_group:
             self._groups[sock] = None
         try:

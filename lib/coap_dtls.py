@@ -170,9 +170,11 @@ class _Session(_Stream):
         if data[0] == _CHANGE_CIPHER_SPEC or data[0] == _HANDSHAKE and data[_HEADER_LEN] == _CLIENT_KEY_EXCHANGE:
             self.is_done = True
         self.has_sent = True
+        udp = self.transport.udp
         try:
-            self.transport.udp.sendto(data, self.address)
-        except (OSError, AttributeError):  # the latter while an ESP32's socket cannot be opened
+            if udp is not None:  # else an ESP32's cannot be opened
+                udp.sendto(data, self.address)
+        except _ERRORS:
             pass
         return len(data)
 
@@ -219,6 +221,7 @@ class Transport(_Stream):
         handshake_ms=15000,
         sock=None
     ):
+        coap._check("port", port or 0, 0, 65535)
         coap._check("sessions", sessions, 1, 256)
         coap._check("handshakes", handshakes, 1, 256)
         coap._check("idle_ms", idle_ms, 0, _DAY_MS)
@@ -252,8 +255,9 @@ class Transport(_Stream):
         self._poller = None if _IS_CPYTHON else select.poll()
         self._at = None
         self.udp = sock
+        self.family = getattr(sock, "family", None)  # for Endpoint.resolve
         if sock is None:
-            self._family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self.family = socket.AF_INET6 if ":" in host else socket.AF_INET
             self._at = (socket.getaddrinfo(host, port)[0][-1] if port else None,)
             self._open()
         elif self._poller:
@@ -270,17 +274,17 @@ class Transport(_Stream):
 
     def _open(self):
         """Open and bind the socket."""
-        sock = socket.socket(self._family, socket.SOCK_DGRAM)
+        sock = socket.socket(self.family, socket.SOCK_DGRAM)
         try:
             sock.setblocking(False)
             if self._at[0]:
                 sock.bind(self._at[0])
-        except OSError:
+            if self._poller:
+                self._poller.register(sock, select.POLLIN)
+        except _ERRORS:
             sock.close()
             raise
         self.udp = sock
-        if self._poller:
-            self._poller.register(sock, select.POLLIN)
 
     def _reopen(self):
         """Replace a socket that an empty datagram made deaf, at most once a second; see coap.Endpoint.
@@ -297,9 +301,9 @@ class Transport(_Stream):
             self.udp = None
         try:
             self._open()
-        except OSError as error:
-            self._log("socket not opened", error)
+        except _ERRORS as error:
             self._endpoint.wake(now_ms)
+            self._log("socket not opened", error)
 
     def attach(self, endpoint):
         """Belong to `endpoint`, which calls this itself. Raises ValueError if its datagrams are too long for DTLS."""
@@ -390,7 +394,7 @@ class Transport(_Stream):
         try:
             session.tls = self._client.wrap_socket(session, do_handshake_on_connect=False)
             session.tls.send(session.waiting[0])
-        except _ERRORS as error:
+        except Exception as error:  # also those of a port that does not take the address
             self._drop(session, error)
             raise
         self._sessions.append(session)
@@ -514,7 +518,7 @@ class Transport(_Stream):
                 session.used_ms = coap.ticks_ms()
                 session.asked_ms = None
                 self._messages.append((got, session.remote))
-                if _HEADER_LEN + (data[11] << 8 | data[12]) == size:  # there is no other record
+                if not data or _HEADER_LEN + (data[11] << 8 | data[12]) == size:  # there is no other record
                     break
                 got = session.tls.recv(size)
         except OSError as error:
