@@ -1226,3 +1226,35 @@ def test_socket_when_it_has_no_memory_to_send_then_the_datagram_is_lost():
         record = send(client)
         net.run(record.is_done)
         eq((record.error, client.said), (None, []))
+
+
+def once(method):
+    """How often a request is executed while all answers are lost for 10 s: (its error, how often, that of the next)."""
+    with Net() as net:
+        server = serve(net)
+        done = []
+        server.resources[-1](lambda request, response: done.append(request.code))
+        client = ask(net)
+        get(net, client)
+        end_ms = net.now_ms + 10000
+        net.lose = lambda datagram: net.trace[-1][0] == SERVER and net.now_ms < end_ms
+        record = client.send(coap.Message(method, uri=URI), SERVER)
+        net.run(record.is_done)
+        return record.error, done.count(method)
+
+
+def test_request_when_it_must_not_be_repeated_then_a_silent_session_is_not_left_for_it():
+    """RFC 7252 section 4.5: in another session a server cannot know a POST or PATCH again; a PUT may come twice."""
+    eq([once(method) for method in (coap.POST, coap.PATCH)], [(None, 1)] * 2)
+    eq(once(coap.PUT)[0], None)
+    with Net() as net:
+        server = serve(net)
+        client = ask(net)
+        get(net, client)
+        server.socket._end(server.socket._sessions[0])
+        record = client.send(coap.Message(coap.POST, uri=URI), SERVER)
+        net.run(record.is_done)
+        eq(record.error, coap.Timeout, "nobody knows whether it was executed")
+        record = client.send(coap.Message(coap.POST, uri=URI), SERVER)
+        net.run(record.is_done, most_ms=1000)
+        eq(record.error, None, "the next begins another session")
