@@ -2515,22 +2515,22 @@ class Engine:
         record = self._startable(now_ms) if self._queue else None
         if record is None:
             return None
-        self._queue.remove(record)
         self._open.append(record)
+        self._queue.remove(record)
         return self._transmit(record, now_ms)
 
     def _transmit(self, record, now_ms):
         """Note a transmission of `record` and when its next event is due; returns the datagram."""
         if record.state == _QUEUED:
+            record.transmitted_ms = record.next_event_ms = now_ms  # comes again, if there is no memory for random()
+            tuning = record.tuning or self.tuning
+            wait_ms = tuning.ack_timeout_ms * (tuning.ack_random_percent - 100) // 100  # at most above ACK_TIMEOUT
+            wait_ms = tuning.ack_timeout_ms + (_uint(self.random(2), 0, 2) * (wait_ms + 1) >> 16)
             record.state = _SENT
-            record.transmitted_ms = now_ms
             if record.mid is None:
                 record.mid = self._take_mid(now_ms)
             record.packed[2] = record.mid >> 8
             record.packed[3] = record.mid & 255
-            tuning = record.tuning or self.tuning
-            wait_ms = tuning.ack_timeout_ms * (tuning.ack_random_percent - 100) // 100  # at most above ACK_TIMEOUT
-            wait_ms = tuning.ack_timeout_ms + (_uint(self.random(2), 0, 2) * (wait_ms + 1) >> 16)
         else:
             wait_ms = 2 * ticks_diff(record.next_event_ms, record.last_event_ms)
         record.transmissions_left -= 1
@@ -2920,15 +2920,15 @@ class Endpoint(Engine):
             self._reopen(None)
             wait_ms = min(wait_ms, _REOPEN_MS)
         self._is_calm = True
-        self._due_ms = None
+        self._due_ms = now_ms  # again, if what follows is ended by a hook, or for lack of memory
         exchanges = len(self._open) + len(self._queue)
         packed = self.due(now_ms)
         while packed is not None:
             self._send_datagram(packed)
             packed = self.due(now_ms)
         left_ms = self.next_ms(now_ms)
+        self._due_ms = None if left_ms is None else ticks_add(now_ms, left_ms)
         if left_ms is not None:
-            self._due_ms = ticks_add(now_ms, left_ms)
             wait_ms = min(wait_ms, left_ms)
         return 0 if len(self._open) + len(self._queue) < exchanges else wait_ms  # somebody may wait for what has ended
 
