@@ -2515,14 +2515,15 @@ class Engine:
         record = self._startable(now_ms) if self._queue else None
         if record is None:
             return None
-        self._open.append(record)
+        record.last_event_ms = record.transmitted_ms = record.next_event_ms = now_ms  # first: each may find no memory,
+        self._open.append(record)  # and is then tried again
         self._queue.remove(record)
         return self._transmit(record, now_ms)
 
     def _transmit(self, record, now_ms):
         """Note a transmission of `record` and when its next event is due; returns the datagram."""
         if record.state == _QUEUED:
-            record.transmitted_ms = record.next_event_ms = now_ms  # comes again, if there is no memory for random()
+            record.transmitted_ms = now_ms
             tuning = record.tuning or self.tuning
             wait_ms = tuning.ack_timeout_ms * (tuning.ack_random_percent - 100) // 100  # at most above ACK_TIMEOUT
             wait_ms = tuning.ack_timeout_ms + (_uint(self.random(2), 0, 2) * (wait_ms + 1) >> 16)
