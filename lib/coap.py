@@ -2839,12 +2839,12 @@ class Endpoint(Engine):
     def register_socket(self, sock, is_group=False):
         """Receive from `sock` too, to which groups send if `is_group`; answers leave from `socket`.
 
-        Raises TypeError for what is no socket or transport, ValueError if one of both is secure.
+        Raises TypeError for what is no socket or transport, ValueError if it or the endpoint is secure.
         """
         if not hasattr(sock, "recvfrom"):
             raise TypeError("a socket or transport has sendto and recvfrom, not %r" % (sock,))
-        if getattr(sock, "is_secure", False) != self.is_secure:
-            raise ValueError("coap and coaps do not mix: make two endpoints")
+        if sock is not self.socket and (self.is_secure or getattr(sock, "is_secure", False)):
+            raise ValueError("coaps has one socket: make two endpoints")
         if is_group:
             self._groups[sock] = None
         try:
@@ -2951,9 +2951,9 @@ class Endpoint(Engine):
         while packed is not None:
             self._send_datagram(packed)
             packed = self.due(now_ms)
-        left_ms = self._due_ms = self.next_ms(now_ms)
+        left_ms = self.next_ms(now_ms)
+        self._due_ms = None if left_ms is None else ticks_add(now_ms, left_ms)
         if left_ms is not None:
-            self._due_ms = ticks_add(now_ms, left_ms)
             wait_ms = min(wait_ms, left_ms)
         return 0 if len(self._open) + len(self._queue) < exchanges else wait_ms  # somebody may wait for what has ended
 

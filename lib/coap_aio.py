@@ -64,22 +64,18 @@ _NOT_FOUND = const(132)
 
 _BURST = const(16)  # messages for the application taken before other tasks have their turn
 _ASK_S = 0.01  # how often a transport is asked that cannot be polled
-_REOPEN_S = const(1)  # how often an endpoint tries to replace a lost socket
+_REOPEN_MS = const(1000)  # how often an endpoint tries to replace a lost socket
 _MESSAGES = const(4)  # notifications that wait for a task
 _ON_CPYTHON = sys.implementation.name == "cpython"
 
 
-def _is_pollable(sock):
-    """Whether the loop can wait for `sock`."""
-    if _ON_CPYTHON:
-        return hasattr(sock, "fileno")
-    import select
+if _ON_CPYTHON:
+    _loop = asyncio._get_running_loop  # None: there is none
+else:
 
-    try:
-        select.poll().register(sock, select.POLLIN)
-    except (AttributeError, OSError, TypeError):
-        return False
-    return True
+    def _loop():
+        """What another loop has another of."""
+        return asyncio.core._task_queue
 
 
 def _readable(sock):
@@ -90,26 +86,27 @@ def _readable(sock):
 class Aio:
     """An Endpoint in asyncio. One Aio for an endpoint: two tasks cannot wait for the same socket.
 
-    Aio(endpoint, sockets=())
+    Aio(endpoint)
 
-      endpoint  a coap.Endpoint; what is awaited here goes through it, and while anything is awaited it serves
-      sockets   those that were given to endpoint.register_socket besides its own
+      endpoint  a coap.Endpoint; what is awaited here goes through it, and while anything is awaited it serves, on all
+                its sockets, those of groups and of register_socket, too
 
     Requests may be awaited by many tasks at once; what exceeds the endpoint's tables waits for room. A task that is
     cancelled takes its request with it and nothing else. Names are looked up blocking (asyncio has nothing
     else on a board). On Windows CPython needs a SelectorEventLoop. Do not use the endpoint's blocking calls in a
     task, and end it by close() here.
-    Keeps about 170 bytes on a board, 300 more while something is awaited, and 430 for each request besides its record.
+    Keeps about 210 bytes on a board, 300 more while something is awaited, and 430 for each request besides its record.
     """
 
-    def __init__(self, endpoint, sockets=()):
+    def __init__(self, endpoint):
         self.endpoint = endpoint
-        self.sockets = sockets
+        self._loop = None  # that of the users
         self._users = 0  # calls that wait at present
         self.error = None  # why it has ended
         self._changed = None  # an Event, set whenever the endpoint has done something; new with the first user
+        self._sockets = []  # of the endpoint, as they were when they began to be watched
         self._tasks = []  # while there are users: one for each socket
-        self._polled = []  # on CPython: sockets that the loop watches instead
+        self._polled = []  # on CPython: the descriptors that the loop watches instead
         self._timer = None  # the task that sleeps until until_ms
         self.until_ms = 0
         self._is_processing = False
@@ -170,24 +167,32 @@ class Aio:
         full it waits for room. Raises what send raises but coap.Full itself, and coap.Closed.
         """
         record = None
-        self._enter()
+        changed = self._enter()
         try:
             while record is None:
                 try:
-                    record = self.send(message, remote, timeout_ms)
+                    record = self.endpoint.send(message, remote, timeout_ms)
                 except coap.Full as full:
-                    if type(full) is not coap.Full:  # there will never be room: coap_oscore.Exhausted
-                        raise
-                    await self._change()
+                    await self._room(full)
+            self.wake()
             while not record.is_done():
                 await self._change()
         finally:
             try:
-                if record is not None:
+                if record is not None and not record.is_done():
                     record.cancel()
+                    self._tell()  # there is room for others
+                    self._wake()
             finally:
-                self._leave()
+                self._leave(changed)
         return record
+
+    async def ping(self, remote, timeout_ms=None):
+        """Ask whether somebody is at `remote`; returns how many ms the answer took, raises as Endpoint.ping."""
+        record = await self.exchange(coap.Message(0, remote=remote), None, timeout_ms)
+        if record.error and record.error is not coap.Reset:  # an empty ACK is a sign of life, too
+            raise record.error(remote)
+        return coap.ticks_diff(record.last_event_ms, record.transmitted_ms)
 
     def send(self, message, remote=None, timeout_ms=None):
         """Send `message` as Endpoint.send does, without waiting; returns the TransmissionRecord.
@@ -211,14 +216,14 @@ class Aio:
 
         Raises what a hook of the application (log, on_end) raised.
         """
-        self._enter()
+        changed = self._enter()
         try:
             while self.error is None:
-                await self._changed.wait()
+                await changed.wait()
             if not isinstance(self.error, coap.Closed):
                 raise self.error
         finally:
-            self._leave()
+            self._leave(changed)
 
     def close(self):
         """Close the endpoint: what is awaited ends with coap.Closed, serve() returns. Not to be called in a handler."""
@@ -231,8 +236,7 @@ class Aio:
         if self._is_processing:  # called from a handler: it is sent when that returns
             return
         if self.endpoint._is_in_handler:  # called from an on_end
-            if self._users:
-                self._wake()
+            self._wake()
             return
         self._is_processing = True
         try:
@@ -244,10 +248,8 @@ class Aio:
                     record.respond(_NOT_FOUND)
         finally:
             self._is_processing = False
-        if self._users:
-            self._changed.set()
-            self._changed.clear()
-            self._wake()
+        self._tell()
+        self._wake()
 
     # -- waiting
 
@@ -258,44 +260,58 @@ class Aio:
         if self.error is not None:
             raise self.error
 
+    async def _room(self, full):
+        """Await that something changes while the queue is full; raises `full` if it is not, and was not the cause."""
+        if len(self.endpoint._queue) < self.endpoint._limits[1]:
+            raise full
+        await self._change()
+
+    def _tell(self):
+        """Have those who wait look whether it has come."""
+        if self._users and _loop() is self._loop:
+            self._changed.set()
+            self._changed.clear()
+
     def _enter(self):
-        """Begin to wait for the sockets if nobody does yet."""
+        """Begin to wait, for the sockets if nobody does yet; returns what _leave takes."""
+        if self.endpoint.is_closed:
+            self._stop(coap.Closed("the endpoint was closed"))
         if self.error is not None:
             raise self.error
-        self._users += 1
-        if self._users == 1:
+        if _loop() is not self._loop:  # the one before has ended, and who waited in it never leaves
+            self._forget()
+            self._users = 0
+            self._loop = _loop()
+        if not self._users:
             self._changed = asyncio.Event()
-            self._watch(self.endpoint.socket)
-            for sock in self.sockets:
-                self._watch(sock)
-            self._wake()
+            self._watch()
+        self._users += 1
+        self._wake()
+        return self._changed
 
-    def _watch(self, sock):
-        if not _is_pollable(sock):
+    def _watch(self):
+        """Wait for all sockets that the endpoint has now."""
+        self._unwatch()
+        endpoint = self.endpoint
+        self._sockets = list(endpoint._polled)
+        for sock in self._sockets:
+            if _ON_CPYTHON:
+                self._loop.add_reader(sock, self._turn)
+                self._polled.append(sock.fileno())
+            else:
+                self._tasks.append(asyncio.create_task(self._read(sock)))
+        if endpoint._asked:
             self._tasks.append(asyncio.create_task(self._ask()))
-        elif _ON_CPYTHON:
-            loop = asyncio.get_running_loop()
-            loop.add_reader(sock, self._turn)
-            self._polled.append((loop, sock))
-        else:
-            self._tasks.append(asyncio.create_task(self._read(sock)))
 
     async def _read(self, sock):
-        """Wait for `sock` and have what comes handled, until _forget."""
+        """Wait for `sock` and have what comes handled, until _unwatch."""
         tasks = self._tasks
-        is_own = sock is self.endpoint.socket
         while tasks is self._tasks:
             await _readable(sock)
             self._turn()
-            if is_own:  # an ESP32's is replaced sometimes
-                sock = self.endpoint.socket
-                while sock is None:
-                    await asyncio.sleep(_REOPEN_S)
-                    self._turn()
-                    sock = self.endpoint.socket
 
     async def _ask(self):
-        """Ask a transport that nobody can wait for, until _forget."""
+        """Ask transports that nobody can wait for, until _unwatch."""
         tasks = self._tasks
         while tasks is self._tasks:
             await asyncio.sleep(_ASK_S)
@@ -306,11 +322,20 @@ class Aio:
         try:
             self.wake()
         except Exception as error:
+            if not self._users:  # a handler has ended the last one: the loop says it
+                raise
             self._stop(error)
 
     def _wake(self):
-        """Have _turn called at the endpoint's next event."""
-        wait_ms = self.endpoint.next_event_ms()
+        """Have _turn called at the endpoint's next event, and for the sockets that it has now."""
+        if not self._users or _loop() is not self._loop:
+            return
+        endpoint = self.endpoint
+        if self._sockets != endpoint._polled:  # one was replaced, or a group was joined
+            self._watch()
+        wait_ms = endpoint.next_event_ms()
+        if endpoint.socket is None and (wait_ms is None or wait_ms > _REOPEN_MS):
+            wait_ms = _REOPEN_MS
         if wait_ms is None:
             return
         due_ms = coap.ticks_add(coap.ticks_ms(), wait_ms)
@@ -329,38 +354,53 @@ class Aio:
     def _stop(self, error):
         """End what is awaited with `error`."""
         self.error = error
-        if self._changed is not None:
-            self._changed.set()
+        self._tell()
 
-    def _leave(self):
-        """Wait for the sockets no longer if nobody else does."""
+    def _leave(self, changed):
+        """Wait for the sockets no longer if nobody else does. `changed`: what _enter returned."""
+        if changed is not self._changed:  # another loop has begun since
+            return
         self._users -= 1
         if not self._users:
-            self._changed.set()  # an iteration that a handler has ended waits for it
+            changed.set()  # an iteration that a handler has ended waits for it
             self._forget()
             if not isinstance(self.error, coap.Closed):
                 self.error = None
 
     def _forget(self):
-        for task in self._tasks + [self._timer]:
-            try:
-                if task is not None:
-                    task.cancel()
-            except RuntimeError:
-                pass  # MicroPython: a handler ends it in its own turn, after which it ends; CPython: its loop is closed
-        for loop, sock in self._polled:
-            loop.remove_reader(sock)
+        """Wait for nothing any more."""
+        self._unwatch()
+        self._cancel(self._timer)
+        self._timer = None
+
+    def _unwatch(self):
+        for task in self._tasks:
+            self._cancel(task)
+        for number in self._polled:
+            self._loop.remove_reader(number)
         self._tasks = []
         self._polled = []
-        self._timer = None
+
+    def _cancel(self, task):
+        if task is None or not _ON_CPYTHON and _loop() is not self._loop:  # MicroPython's queues must not be mixed
+            return
+        try:
+            task.cancel()
+        except RuntimeError:
+            pass  # MicroPython: a handler ends it in its own turn, after which it ends; CPython: its loop is closed
 
 
 class Observing:
     """What Aio.observe returns, to be iterated once: the present state of a resource, then each change, as Messages.
 
     A task that falls behind gets the latest 4. The iteration ends by cancel(), or raises what ended the observation:
-    coap_observe.NotObserved, coap.Timeout, Reset, Rejected; OSError if the name is not known, ValueError; coap.Closed.
-    A task that is cancelled in it ends the observation; one that leaves the loop by `break` calls cancel().
+    coap_observe.NotObserved, coap.Timeout, Reset, Rejected; OSError if the name is not known, ValueError; coap.Closed;
+    coap.Full if as many resources are observed as may be. A task that is cancelled while it waits here ends the
+    observation. Who may leave the loop otherwise calls cancel(), or has `with` do that:
+
+        with aio.observe(uri) as states:
+            async for message in states:
+                break
     """
 
     def __init__(self, aio, uri, options):
@@ -369,17 +409,23 @@ class Observing:
         self.options = options
         self.received = []
         self.observation = None
-        self._is_waiting = False  # counts among the users of the Aio
+        self._changed = None  # while it counts among the users of the Aio: what _leave takes
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.cancel()
 
     def __aiter__(self):
         return self
 
     async def __anext__(self):
-        if self.observation is None:
-            self._begin()
         try:
+            if self.observation is None:
+                await self._begin()
             while not self.received:
-                if self.observation.is_done() or not self._is_waiting:
+                if self._changed is None or self.observation.is_done():
                     raise self._end()
                 await self.aio._change()
         except BaseException:
@@ -387,17 +433,17 @@ class Observing:
             raise
         return self.received.pop(0)
 
-    def _begin(self):
+    async def _begin(self):
         import coap_observe
 
-        self.aio._enter()
-        self._is_waiting = True
-        try:
-            self.observation = coap_observe.observe(self.aio.endpoint, self.uri, self._take, **self.options)
-            self.aio.wake()
-        except BaseException:
-            self.cancel()
-            raise
+        aio = self.aio
+        self._changed = aio._enter()
+        while self.observation is None and self._changed:
+            try:
+                self.observation = coap_observe.observe(aio.endpoint, self.uri, self._take, **self.options)
+            except coap.Full as full:
+                await aio._room(full)
+        aio.wake()
 
     def _take(self, message):
         self.received.append(message)
@@ -406,17 +452,18 @@ class Observing:
 
     def _end(self):
         """What __anext__ raises when no message will come."""
-        error = self.observation.error
+        error = self.observation and self.observation.error
         return error(self.uri) if error else StopAsyncIteration()
 
     def cancel(self):
         """End the observation: the server is told, and the iteration ends."""
-        if self._is_waiting:
-            self._is_waiting = False
+        changed = self._changed
+        if changed:
+            self._changed = None
             try:
                 if self.observation is not None:
                     self.observation.cancel()
                     if self.aio.error is None:
                         self.aio.wake()
             finally:
-                self.aio._leave()
+                self.aio._leave(changed)

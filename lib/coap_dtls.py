@@ -21,7 +21,8 @@ CCM and the CCM_8 of RFC 7252. It needs MicroPython 1.29; CPython has no such mo
 Client. The first request to a peer begins a handshake; up to 4 datagrams wait until it is done. If the peer refuses
 it, its requests end with coap_dtls.Refused, and `endpoint.log` is told why; if it is silent, they end with
 coap.Timeout. A server that has restarted does not know our session any more: after 8 s in which nothing came back, the
-next confirmable message begins a new handshake.
+next confirmable message begins a new handshake, but for a POST or PATCH that went in the silent session: a server does
+not know it again in another, and might execute it twice (RFC 7252 section 4.5). It ends with coap.Timeout.
 
 Server. Nothing is kept of a ClientHello before its sender has returned the cookie that was sent to it (RFC 6347
 section 4.2.1). Then its handshake takes one of `handshakes` places: if they are taken, the oldest of the same host
@@ -82,6 +83,8 @@ _WAITING = const(4)  # datagrams that wait for a handshake
 _STEP_MS = const(250)  # between looks at whether mbedTLS wants to send a flight again: it does after 1, 2, 4, ... s
 _SILENT_MS = const(8000)
 _DAY_MS = const(86400000)  # a session unused for so long ends; less than the 6 days that ticks_diff can tell
+_POST = const(2)
+_PATCH = const(6)
 _REOPEN_MS = const(1000)
 _POLL = const(3)  # requests to ioctl
 _FILENO = const(10)
@@ -148,7 +151,8 @@ class _Session(_Stream):
         self.is_client = is_client
         self.until_ms = until_ms  # when the handshake must be done
         self.used_ms = until_ms
-        self.tls = self.inbound = self.hello = self.identity = self.asked_ms = None
+        self.tls = self.inbound = self.hello = self.identity = None
+        self.asked_ms = self.asked = None  # of the first confirmable message since something came: when, its ID
         self.has_sent = False
         self.is_done = False  # whether our last flight has gone; that of a server shows that the client has the key
         self.is_open = False  # whether the handshake is done
@@ -170,9 +174,11 @@ class _Session(_Stream):
         if data[0] == _CHANGE_CIPHER_SPEC or data[0] == _HANDSHAKE and data[_HEADER_LEN] == _CLIENT_KEY_EXCHANGE:
             self.is_done = True
         self.has_sent = True
+        udp = self.transport.udp
         try:
-            self.transport.udp.sendto(data, self.address)
-        except (OSError, AttributeError):  # the latter while an ESP32's socket cannot be opened
+            if udp is not None:  # else an ESP32's cannot be opened
+                udp.sendto(data, self.address)
+        except _ERRORS:
             pass
         return len(data)
 
@@ -219,6 +225,7 @@ class Transport(_Stream):
         handshake_ms=15000,
         sock=None
     ):
+        coap._check("port", port or 0, 0, 65535)
         coap._check("sessions", sessions, 1, 256)
         coap._check("handshakes", handshakes, 1, 256)
         coap._check("idle_ms", idle_ms, 0, _DAY_MS)
@@ -252,8 +259,9 @@ class Transport(_Stream):
         self._poller = None if _IS_CPYTHON else select.poll()
         self._at = None
         self.udp = sock
+        self.family = getattr(sock, "family", None)  # for Endpoint.resolve
         if sock is None:
-            self._family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self.family = socket.AF_INET6 if ":" in host else socket.AF_INET
             self._at = (socket.getaddrinfo(host, port)[0][-1] if port else None,)
             self._open()
         elif self._poller:
@@ -270,17 +278,17 @@ class Transport(_Stream):
 
     def _open(self):
         """Open and bind the socket."""
-        sock = socket.socket(self._family, socket.SOCK_DGRAM)
+        sock = socket.socket(self.family, socket.SOCK_DGRAM)
         try:
             sock.setblocking(False)
             if self._at[0]:
                 sock.bind(self._at[0])
-        except OSError:
+            if self._poller:
+                self._poller.register(sock, select.POLLIN)
+        except _ERRORS:
             sock.close()
             raise
         self.udp = sock
-        if self._poller:
-            self._poller.register(sock, select.POLLIN)
 
     def _reopen(self):
         """Replace a socket that an empty datagram made deaf, at most once a second; see coap.Endpoint.
@@ -297,9 +305,9 @@ class Transport(_Stream):
             self.udp = None
         try:
             self._open()
-        except OSError as error:
-            self._log("socket not opened", error)
+        except _ERRORS as error:
             self._endpoint.wake(now_ms)
+            self._log("socket not opened", error)
 
     def attach(self, endpoint):
         """Belong to `endpoint`, which calls this itself. Raises ValueError if its datagrams are too long for DTLS."""
@@ -359,11 +367,14 @@ class Transport(_Stream):
         if session is not None and session.is_client:
             session.used_ms = now_ms
             if session.is_open and not data[0] & 0x30:  # confirmable
+                mid = bytes(data[2:4])
                 if session.asked_ms is None:
                     session.asked_ms = now_ms
+                    session.asked = mid
                 elif ticks_diff(now_ms, session.asked_ms) > _SILENT_MS:
-                    self._end(session)
-                    session = None
+                    if mid != session.asked or data[1] != _POST and data[1] != _PATCH:  # which might run twice
+                        self._end(session)
+                        session = None
         if session is None:
             if data[0] & 0x20 or data[1] > 31 or self._client is None or coap.is_multicast(remote):
                 raise OSError(errno.ENOTCONN)  # only a request, or a ping, begins a session
@@ -390,7 +401,7 @@ class Transport(_Stream):
         try:
             session.tls = self._client.wrap_socket(session, do_handshake_on_connect=False)
             session.tls.send(session.waiting[0])
-        except _ERRORS as error:
+        except Exception as error:  # also those of a port that does not take the address
             self._drop(session, error)
             raise
         self._sessions.append(session)
@@ -514,7 +525,7 @@ class Transport(_Stream):
                 session.used_ms = coap.ticks_ms()
                 session.asked_ms = None
                 self._messages.append((got, session.remote))
-                if _HEADER_LEN + (data[11] << 8 | data[12]) == size:  # there is no other record
+                if not data or _HEADER_LEN + (data[11] << 8 | data[12]) == size:  # there is no other record
                     break
                 got = session.tls.recv(size)
         except OSError as error:

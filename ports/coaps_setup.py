@@ -36,6 +36,9 @@ def load(path):
     try:
         with open(path) as file:
             keys = json.load(file)
+        for name in keys if isinstance(keys, dict) else ():
+            if not isinstance(name, str):  # MicroPython's json takes that
+                raise ValueError
     except OSError:
         raise SetupError("COAPS is set, and %s is missing: fill in coaps_example.json, copy it as that" % path)
     except ValueError:  # UnicodeError is one

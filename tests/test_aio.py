@@ -283,6 +283,47 @@ def test_exchange_when_a_ping_or_a_group_then_its_record():
     check.eq(both(main), (coap.Reset, coap.RST, (), coap.Timeout))
 
 
+def test_get_when_a_hook_raises_as_it_is_sent_then_it_goes_with_it():
+    """The application's mistake ends the call, and nothing is sent or repeated for it any more"""
+
+    async def main(client, server):
+        client.endpoint.send(coap.Message(coap.GET, uri=URI, mtype=coap.NON, no_response=26))
+        client.endpoint.on_end = lambda record: {}["mistake"]
+        error = await failure(client.get("coap://192.0.2.77/t"))
+        client.endpoint.on_end = None
+        return type(error), client.endpoint._open, client.endpoint._queue, client._users
+
+    check.eq(both(main), (KeyError, [], [], 0))
+
+
+def test_put_when_on_end_finds_no_room_then_it_is_sent_once():
+    """on_end sends, and the queue is full: that is the application's, the request goes nowhere twice"""
+
+    async def main(client, server):
+        def fail(record):
+            client.endpoint.on_end = None
+            raise coap.Full("of the application")
+
+        client.endpoint.send(coap.Message(coap.GET, uri=URI, mtype=coap.NON, no_response=26))
+        client.endpoint.on_end = fail
+        error = await failure(client.put("coap://192.0.2.77/t", "x", transport_tuning=QUICK))
+        sent = [datagram for datagram in client.endpoint.socket.sent if datagram[1] == coap.PUT]
+        return type(error), len({datagram[2:4] for datagram in sent}) <= 1, client.endpoint._open, client._users
+
+    check.eq(both(main), (coap.Full, True, [], 0))
+
+
+def test_ping_when_the_peer_answers_then_how_long_it_took():
+    """RFC 7252 section 4.3; as Endpoint.ping"""
+
+    async def main(client, server):
+        took_ms = await client.ping(SERVER)
+        silent = await failure(client.ping("192.0.2.77", timeout_ms=20))
+        return 0 <= took_ms < 20000, type(silent), client._users
+
+    check.eq(both(main), (True, coap.Timeout, 0))
+
+
 # ---- cancellation ----
 
 
@@ -369,6 +410,72 @@ def test_wait_for_when_on_end_sends_then_nothing_is_left():
         return type(error), client._users, (await client.get(URI)).payload
 
     check.eq(both(main), (asyncio.TimeoutError, 0, b"hello"))
+
+
+def room(ask):
+    """Whether `await ask(client, tasks, uri)`, after tasks[5] of 9 to a silent peer was cancelled, is in time.
+
+    tasks[0] has been sent, and is repeated after 60 s only; the others are queued, and the queue is full.
+    """
+    client, server, uri = loopback()
+    observable(server)
+    hole, silent_port = bound_endpoint()
+
+    async def main():
+        serving = asyncio.create_task(server.serve())
+        tuning = coap.Tuning(ack_timeout_ms=60000)
+        silent = "coap://127.0.0.1:%d/t" % silent_port
+        tasks = [asyncio.create_task(failure(client.get(silent, transport_tuning=tuning))) for _ in range(9)]
+        await turns()
+        result = await failure(asyncio.wait_for(ask(client, tasks, uri), 10))
+        for task in tasks + [serving]:
+            task.cancel()
+        await turns()
+        return result, client._users, client.endpoint._open, client.endpoint._queue
+
+    found = asyncio.run(main())
+    for endpoint in (client, server, hole):
+        endpoint.close()
+    return found
+
+
+def test_get_when_another_to_its_peer_is_cancelled_then_it_goes_at_once():
+    """RFC 7252 section 4.7: NSTART is free then"""
+
+    async def ask(client, tasks, uri):
+        tasks[0].cancel()
+        while len(client.endpoint._queue) == 8:
+            await asyncio.sleep(0.005)
+
+    check.eq(room(ask), (None, 0, [], []))
+
+
+def test_get_when_another_in_a_full_queue_is_cancelled_then_it_has_its_place_at_once():
+    """What waits for room is told of it"""
+
+    async def ask(client, tasks, uri):
+        asking = asyncio.create_task(client.get(uri))
+        await turns()
+        tasks[5].cancel()
+        await asking
+
+    check.eq(room(ask), (None, 0, [], []))
+
+
+def test_observe_when_the_queue_is_full_then_it_waits_for_room():
+    """As a request does; a cancel() meanwhile ends the wait, and nothing is begun"""
+
+    async def ask(client, tasks, uri):
+        observing, ended = client.observe(uri), client.observe(uri)
+        waiting = [asyncio.create_task(failure(each.__anext__())) for each in (observing, ended)]
+        await turns()
+        ended.cancel()
+        tasks[5].cancel()
+        check.eq([type(await waiting[0]), type(await waiting[1])], [type(None), StopAsyncIteration])
+        check.eq(len(client.endpoint.observing.observations), 1)
+        observing.cancel()
+
+    check.eq(room(ask), (None, 0, [], []))
 
 
 def test_serve_when_it_is_cancelled_then_the_endpoint_can_be_used_again():
@@ -520,6 +627,96 @@ def test_run_when_there_is_a_second_loop_then_the_same_aio_serves_it():
     check.eq([asyncio.run(main()) for _ in range(3)], [coap.CONTENT] * 3)
 
 
+def abandoned(client, server):
+    """Leave an iteration by `break`, without cancel(), as a loop ends; returns the iteration."""
+    observable(server)
+
+    async def main():
+        serving = asyncio.create_task(server.serve())
+        observing = client.observe(URI)
+        async for _ in observing:
+            break
+        serving.cancel()
+        await turns()
+        return observing
+
+    return asyncio.run(main())
+
+
+def test_run_when_the_loop_before_left_an_iteration_then_another_is_served():
+    """After Ctrl-C at a board's prompt, and asyncio.new_event_loop(): who waited in the old loop never leaves"""
+    client, server = pair()
+    observing = abandoned(client, server)
+    if hasattr(asyncio, "core"):
+        asyncio.new_event_loop()
+
+    async def main():
+        serving = asyncio.create_task(server.serve())
+        asking = asyncio.create_task(client.get(URI))
+        await turns(1)
+        observing.cancel()  # of the loop that has ended: nobody of this one
+        users = client._users
+        response = await asyncio.wait_for(asking, 5)
+        serving.cancel()
+        await turns()
+        return users, response.code, client._users
+
+    check.eq(asyncio.run(main()), (1, coap.CONTENT, 0))
+    client.close()
+
+
+def test_cancel_when_the_loop_has_ended_then_the_server_is_told():
+    """An iteration that was left by `break`, ended outside of asyncio"""
+    client, server = pair()
+    abandoned(client, server).cancel()
+    check.eq((client._users, client.endpoint.socket.sent[-1][1]), (0, coap.GET))
+    client.close()
+    server.close()
+
+
+def test_get_when_the_endpoint_itself_was_closed_then_closed():
+    """Endpoint.close in the place of that of the Aio"""
+    client, server, uri = loopback()
+    client.endpoint.close()
+
+    async def main():
+        errors = [await failure(client.get(uri)), await failure(client.serve())]
+        return [type(error) for error in errors], client._users
+
+    check.eq(asyncio.run(main()), ([coap.Closed] * 2, 0))
+    server.close()
+
+
+def test_get_when_log_raised_after_the_last_user_had_left_then_the_next_is_served():
+    """A handler that cancels the only iteration, and fails; that is said where the loop says such things"""
+
+    async def main(client, server, texts):
+        observing = client.observe(URI)
+
+        def stop(request, response):
+            observing.cancel()
+            client.endpoint.log = fail
+            raise ValueError
+
+        def fail(text, value):
+            told.append(text)
+            raise KeyError("mistake")
+
+        told = []
+        loop = asyncio.get_event_loop()
+        loop.set_exception_handler(lambda loop, context: None)
+        client.endpoint.resource("stop").put(stop)
+        await observing.__anext__()
+        asking = asyncio.create_task(failure(server.put("coap://192.0.2.9/stop", transport_tuning=QUICK)))
+        await until(lambda: told)
+        client.endpoint.log = None
+        code = (await client.get(URI)).code
+        await asking
+        return code, client._users
+
+    check.eq(observed(main), (coap.CONTENT, 0))
+
+
 # ---- real sockets ----
 
 
@@ -573,12 +770,11 @@ def test_sockets_when_another_is_registered_then_it_is_read_too():
     other, port = bound_endpoint()
     second = other.socket
     server.endpoint.register_socket(second)
-    server = coap_aio.Aio(server.endpoint, (second,))
 
     async def main():
         serving = asyncio.create_task(server.serve())
         await turns()
-        datagram = fake.packet(coap.GET, 1, uri_path=("t",))
+        datagram = fake.packet(coap.GET, port, uri_path=("t",))
         client.endpoint.socket.sendto(datagram, client.endpoint.resolve("127.0.0.1:%d" % port))
         counter = Counting(server.endpoint)
         await asyncio.sleep(0.05)
@@ -587,6 +783,57 @@ def test_sockets_when_another_is_registered_then_it_is_read_too():
         return counter.count
 
     assert 1 <= asyncio.run(main()) <= 3
+    client.close()
+    server.close()
+
+
+def test_sockets_when_one_is_replaced_while_it_serves_then_the_new_one_is_read():
+    """join() makes a socket, and another when the group is joined again; an ESP32 replaces a deaf one"""
+    client, server, uri = loopback()
+    serve_text(server)
+
+    async def main():
+        serving = asyncio.create_task(server.serve())
+        await turns()
+        served = []
+        for _ in range(2):
+            other, port = bound_endpoint()
+            sock = other.socket
+            server.endpoint.register_socket(sock)
+            server.wake()
+            datagram = fake.packet(coap.GET, port, uri_path=("t",))
+            client.endpoint.socket.sendto(datagram, client.endpoint.resolve("127.0.0.1:%d" % port))
+            counter = Counting(server.endpoint)
+            await asyncio.sleep(0.05)
+            server.endpoint._forget(sock)
+            served.append(counter.count >= 1)
+        code = (await asyncio.wait_for(client.get(uri), 10)).code
+        serving.cancel()
+        await turns()
+        return served, code, server._users
+
+    check.eq(asyncio.run(main()), ([True, True], coap.CONTENT, 0))
+    client.close()
+    server.close()
+
+
+def test_sockets_when_there_is_none_for_a_while_then_it_is_opened_again():
+    """An ESP32 without network: nothing can be waited for but the next attempt"""
+    client, server, uri = loopback()
+    serve_text(server)
+
+    async def main():
+        serving = asyncio.create_task(server.serve())
+        await turns()
+        server.endpoint._forget(server.endpoint.socket)
+        server.endpoint.socket = None
+        server.wake()
+        codes = [(await asyncio.wait_for(client.get(uri), 20)).code]
+        serving.cancel()
+        await turns()
+        return codes
+
+    check.eq(asyncio.run(main()), [coap.CONTENT])
     client.close()
     server.close()
 
@@ -721,6 +968,26 @@ def test_observe_when_the_resource_is_not_observable_then_not_observed():
         return seen, error is None, client._users
 
     check.eq(both(main), ([b"hello"], False, 0))
+
+
+def test_observe_when_left_by_break_return_or_an_exception_in_a_with_then_it_has_ended():
+    """RFC 7641 section 3.6: `with` ends it however the loop is left"""
+
+    async def first(client, is_mistaken):
+        with client.observe(URI) as states:
+            async for message in states:
+                if is_mistaken:
+                    raise ValueError
+                return bytes(message.payload)
+
+    async def main(client, server, texts):
+        seen = [await first(client, False), client._users]
+        error = await failure(first(client, True))
+        users = client._users
+        await client.get(URI)  # reads how the server has answered
+        return seen, type(error), users, client.endpoint.observing.observations
+
+    check.eq(observed(main), ([b"0", 0], ValueError, 0, []))
 
 
 def test_observe_when_a_task_falls_behind_then_the_latest_states():

@@ -1111,3 +1111,150 @@ def test_ticks_when_they_wrap_then_sessions_live_on():
             eq(get(net, client), b"sensor")
             net.now_ms = coap.ticks_add(net.now_ms, 700)
         eq((sessions(server), sessions(client), len(set(server.asked))), ([CLIENT], [SERVER], 1))
+
+
+# ---- the endpoint that it belongs to ----
+
+
+def test_endpoint_when_the_address_is_of_the_other_ip_version_then_oserror():
+    """As without DTLS; it was a handshake that nobody answered, and a Timeout."""
+    if coap.socket is None:
+        raise Skip("no sockets")
+    with Net():
+        client = coap.Endpoint(sock=coap_dtls.Transport(psk_identity="a", psk_key=KEY))
+        raises(OSError, client.send, coap.Message(coap.GET, uri="coaps://[::1]/t"), contains="other IP version")
+        client.close()
+
+
+def test_transport_when_the_port_is_none_then_value_error():
+    """MicroPython's getaddrinfo takes 70000 for 4464."""
+    with Net():
+        raises(ValueError, coap_dtls.Transport, 70000, keys={"a": KEY}, contains="port")
+
+
+def test_endpoint_when_given_another_transport_of_coaps_then_value_error():
+    """Answers leave from one socket, in whose sessions those of another are unknown."""
+    with Net() as net:
+        server = serve(net)
+        other = coap_dtls.Transport(sock=fake_dtls.Udp(net, CLIENT), keys={"a": KEY})
+        raises(ValueError, server.register_socket, other, contains="coaps")
+
+
+def test_socket_when_there_is_no_memory_to_open_it_then_tried_until_there_is():
+    """As when the network is gone: what is left is woken."""
+
+    def refuse():
+        tried.append(net.now_ms)
+        raise MemoryError
+
+    tried = []
+    with Net() as net:
+        server = net.endpoint(SERVER, keys={"a": KEY})
+        transport = server.socket
+        transport._at, transport._open, transport._poller = (None,), refuse, Poller()
+        transport._reopen()
+        for _ in range(9):
+            server.due(net.now_ms)
+            wait_ms = server.next_event_ms()
+            eq(wait_ms is not None and wait_ms <= 1000, True, "waits for %r ms" % wait_ms)
+            net.now_ms += max(1, wait_ms)
+        eq(len(tried) >= 4, True, "attempts")
+
+
+def test_records_when_one_is_left_of_a_datagram_that_met_no_memory_then_a_message():
+    """A client sends a request behind its Finished; the server answers that at the next tick."""
+    with Net() as net:
+        server = serve(net)
+        knock(net, server, CLIENT)
+        udp = fake_dtls.Udp(net, CLIENT)
+        proof = fake_dtls.hashlib.sha256(KEY + random(1)).digest()[:8]
+        parts = (
+            (22, 0, 2, fake_dtls.handshake(16, b"sensor")),
+            (20, 0, 3, b"\1"),
+            (22, 1, 4, proof),
+            (23, 1, 5, proof + b"\x51\1\0\1\1\xb1t"),
+        )
+        (session,) = server.socket._sessions
+        kept = fake_dtls.SSLSocket._repeat_flight
+
+        def fail(self):
+            fake_dtls.SSLSocket._repeat_flight = kept
+            raise MemoryError
+
+        fake_dtls.SSLSocket._repeat_flight = fail
+        try:
+            udp.sendto(b"".join([fake_dtls.record(*part) for part in parts]), SERVER)
+            net.settle()
+        finally:
+            fake_dtls.SSLSocket._repeat_flight = kept
+        session.tls._repeat_flight()  # mbedTLS sends what is left when it is called next
+        net.run(lambda: server.asked, most_ms=3000)
+        eq((session.is_open, len(server.asked)), (True, 1))
+
+
+def test_request_when_the_port_refuses_the_address_then_nothing_of_its_handshake_stays():
+    """A tuple on the unix port, a name on an ESP32: TypeError and ValueError through mbedTLS, which has 24 KB."""
+    for error in (TypeError("no buffer"), ValueError("no address")):
+        with Net() as net:
+            client = ask(net)
+
+            def fail(data, address):
+                raise error  # noqa: B023
+
+            client.socket.udp.sendto = fail
+            send(client)
+            client.process(0)
+            eq([made.state for made in client.socket._client.made], ["closed"])
+            eq((client.socket._sessions, client.said), ([], [("not sent to", SERVER)]))
+
+
+def test_socket_when_it_has_no_memory_to_send_then_the_datagram_is_lost():
+    """Through mbedTLS, which is in the middle of something, nothing is raised."""
+    with Net() as net:
+        serve(net)
+        client = ask(net)
+        kept = client.socket.udp.sendto
+        left = [2]
+
+        def fail(data, address):
+            left[0] -= 1
+            if left[0] >= 0:
+                raise MemoryError
+            return kept(data, address)
+
+        client.socket.udp.sendto = fail
+        record = send(client)
+        net.run(record.is_done)
+        eq((record.error, client.said), (None, []))
+
+
+def once(method):
+    """How often a request is executed while all answers are lost for 10 s: (its error, how often, that of the next)."""
+    with Net() as net:
+        server = serve(net)
+        done = []
+        server.resources[-1](lambda request, response: done.append(request.code))
+        client = ask(net)
+        get(net, client)
+        end_ms = net.now_ms + 10000
+        net.lose = lambda datagram: net.trace[-1][0] == SERVER and net.now_ms < end_ms
+        record = client.send(coap.Message(method, uri=URI), SERVER)
+        net.run(record.is_done)
+        return record.error, done.count(method)
+
+
+def test_request_when_it_must_not_be_repeated_then_a_silent_session_is_not_left_for_it():
+    """RFC 7252 section 4.5: in another session a server cannot know a POST or PATCH again; a PUT may come twice."""
+    eq([once(method) for method in (coap.POST, coap.PATCH)], [(None, 1)] * 2)
+    eq(once(coap.PUT)[0], None)
+    with Net() as net:
+        server = serve(net)
+        client = ask(net)
+        get(net, client)
+        server.socket._end(server.socket._sessions[0])
+        record = client.send(coap.Message(coap.POST, uri=URI), SERVER)
+        net.run(record.is_done)
+        eq(record.error, coap.Timeout, "nobody knows whether it was executed")
+        record = client.send(coap.Message(coap.POST, uri=URI), SERVER)
+        net.run(record.is_done, most_ms=1000)
+        eq(record.error, None, "the next begins another session")

@@ -810,3 +810,57 @@ def test_send_when_the_code_is_of_class_1_then_value_error():
     engine = fake.engine()
     for code in (32, 63):
         check.raises(ValueError, engine.send, coap.Message(code), PEER)
+
+
+class Short(list):
+    """A list that finds no memory for its next item."""
+
+    is_short = True
+
+    def append(self, item):
+        if self.is_short:
+            self.is_short = False
+            raise MemoryError
+        super().append(item)
+
+
+class Crowded(coap.TransmissionRecord):
+    """A record that finds no memory for a new attribute, once."""
+
+    short = None
+
+    def __setattr__(self, name, value):
+        if name == Crowded.short:
+            Crowded.short = None
+            raise MemoryError
+        object.__setattr__(self, name, value)
+
+
+def test_send_when_there_is_no_memory_for_the_first_transmission_then_it_goes_when_there_is():
+    """RFC 7252 section 4.2: a request that waits in request() for its end has one, wherever memory ends"""
+
+    def fail(n):
+        engine.random = random
+        raise MemoryError
+
+    kept = coap.TransmissionRecord
+    coap.TransmissionRecord = Crowded
+    try:
+        for short in (None, "random", "last_event_ms", "transmitted_ms", "next_event_ms", "state"):
+            for mtype in (coap.CON, coap.NON):
+                engine = fake.engine()
+                random = engine.random
+                record = engine.send(coap.Message(coap.GET, mtype=mtype, uri_path=("t",)), fake.PEER)
+                if short is None:
+                    engine._open = Short()
+                elif short == "random":
+                    engine.random = fail
+                else:
+                    Crowded.short = short
+                check.raises(MemoryError, engine.due, 7)
+                check.eq(engine.next_ms(7), 0, short)
+                sent = fake.run(engine, 8, 200000)
+                check.eq((len(sent), sent[0][0]), (5 if mtype == coap.CON else 1, 8), short)
+                check.eq((record.error, record.is_done(), engine._open, engine._queue), (coap.Timeout, True, [], []))
+    finally:
+        coap.TransmissionRecord = kept

@@ -825,6 +825,8 @@ def coaps_faults(folder):
         ("coaps.json is not JSON: write {", lambda: keys.write_text("")),
         ("coaps.json is not JSON: write {", lambda: keys.write_text(COAPS_KEYS[:-1])),
         ("coaps.json is not JSON: write {", lambda: keys.write_bytes(b"\xff\xfe{}")),
+        ("coaps.json is not JSON: write {", lambda: keys.write_text('{17: "%s"}' % KEY)),
+        ("coaps.json is not JSON: write {", lambda: keys.write_text('{null: "%s"}' % KEY)),
         ("COAPS is set, and coaps.json is missing: fill in coaps_example.json, copy it as that", keys.unlink),
     ]
 
