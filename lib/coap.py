@@ -544,52 +544,42 @@ def _add(p, number, value):
         data += value
         p[_LAST] = number
         p[_END] = len(data)
-        return
-    _insert(p, number, value)
-
-
-def _insert(p, number, value):
-    """Add an option that does not come last."""
-    data = p[_DATA]
-    at = p[_NUMBER] = before = 0
-    while at < len(data):
-        start = _step(p, at)
-        if p[_NUMBER] > number:  # this one goes behind, its header counts from the new one
-            piece = bytearray()
-            _put_header(piece, number - before, len(value))
-            piece += value
-            _put_header(piece, p[_NUMBER] - number, p[_STOP] - start)
-            data[at:start] = piece
-            p[_END] = len(data)
-            return
-        before = p[_NUMBER]
-        at = p[_STOP]
-    p[_LAST] = before  # so it was unknown, and is not above the new one
-    _add(p, number, value)
+    else:
+        _splice(p, number, value)
 
 
 def _remove(p, number):
     """Remove all options `number` from `p`."""
     if p[_START]:
         _own(p)
-    if number > p[_LAST]:
-        return
+    if number <= p[_LAST]:
+        _splice(p, number, None)
+
+
+def _splice(p, number, value):
+    """Add an option behind those up to `number`, or, if `value` is None, remove those of that number."""
     data = p[_DATA]
     at = first = p[_NUMBER] = before = 0
     while at < len(data):
         start = _step(p, at)
-        if p[_NUMBER] > number:  # its header counts from the one before those removed
+        if p[_NUMBER] > number:  # the header of this one counts from another from now on
             piece = bytearray()
+            if value is not None:
+                _put_header(piece, number - before, len(value))
+                piece += value
+                before = number
             _put_header(piece, p[_NUMBER] - before, p[_STOP] - start)
             data[first:start] = piece
             break
         at = p[_STOP]
-        if p[_NUMBER] < number:
+        if value is not None or p[_NUMBER] < number:
             before = p[_NUMBER]
             first = at
     else:
         data[first:] = b""
         p[_LAST] = before
+        if value is not None:  # the last number was unknown
+            _add(p, number, value)
     p[_END] = len(data)
 
 
@@ -651,13 +641,14 @@ def _view(packet):
     return message
 
 
-def _no_option(name, error=AttributeError):
+def _no_option(name, error):
     """Raise `error` for a name that _NAMES does not have."""
     raise error("no field or option is named " + name)
 
 
-def _set_option(p, name, number, value):
-    """Put `value` in the place of all options of that name and number in _NAMES, as Options has it."""
+def _set_option(p, name, value, error=TypeError):
+    """Put `value` in the place of all options of that name, as Options has it; raises `error` if there is none."""
+    number = _NAMES.get(name) or _no_option(name, error)
     if value is None or value is False:
         _remove(p, abs(number))
     elif number < 0:
@@ -680,7 +671,7 @@ class Options:
     """
 
     def __getattr__(self, name):
-        number = _NAMES.get(name) or _no_option(name)
+        number = _NAMES.get(name) or _no_option(name, AttributeError)
         if number < 0:
             return _values(self.packet, -number)
         values = _values(self.packet, number, True)
@@ -689,7 +680,7 @@ class Options:
         return False if number == _IF_NONE_MATCH else None
 
     def __setattr__(self, name, value=None):
-        _set_option(self.packet, name, _NAMES.get(name) or _no_option(name), value)
+        _set_option(self.packet, name, value, AttributeError)
 
     __delattr__ = __setattr__
 
@@ -756,7 +747,7 @@ class Message:
                 p[_REMOTE] = remote
         if options:
             for name in options:
-                _set_option(p, name, _NAMES.get(name) or _no_option(name, TypeError), options[name])
+                _set_option(p, name, options[name])
 
     code = _field(_CODE)
     mtype = _field(_MTYPE)
@@ -945,7 +936,7 @@ class Message:
             if name in ("code", "mtype", "mid", "token", "payload", "remote", "transport_tuning"):
                 setattr(copy, name, changes[name])
             else:
-                _set_option(p, name, _NAMES.get(name) or _no_option(name, TypeError), changes[name])
+                _set_option(p, name, changes[name])
         return copy
 
     def set_request_uri(self, uri, set_uri_host=True):
