@@ -879,7 +879,7 @@ class Message:
         if kept is not None:
             needed_len = _packed_len(self.packet, self.token)
             if needed_len > kept[1]:
-                raise ValueError("the message needs %d bytes, its buffer has %d" % (needed_len, kept[1]))
+                raise ValueError("%d bytes, but a buffer of %d" % (needed_len, kept[1]))
             self.write(kept[0])
             return kept[0]
         out = bytearray(64)  # one that grows moves
@@ -898,10 +898,10 @@ class Message:
             mtype = p[_MTYPE]
             mid = p[_MID]
             if p[_CODE] is None or mtype is None or mid is None:
-                raise ValueError("a message to encode needs code, mtype and mid")
+                raise ValueError("this needs code, mtype and mid")
             token = self.token if p[_START] or p[_TOKEN] is None else p[_TOKEN]
             if not p[_CODE] and _packed_len(p, token) > 4:
-                raise ValueError("an empty message takes only code, mtype and mid")
+                raise ValueError("an empty message has no content")
         if len(buffer) < 4:
             buffer[:] = b"0000"
         buffer[0] = 0x40 | mtype << 4 | len(token)
@@ -983,7 +983,7 @@ class Message:
         if opt.uri_host is not None and not is_group:
             host = opt.uri_host if _is_ip_literal(opt.uri_host) else _quote((opt.uri_host,), "", _PLAIN[:-2])
         if host is None:
-            raise ValueError("the request has neither Uri-Host nor remote")
+            raise ValueError("neither Uri-Host nor remote")
         port = opt.uri_port or port
         scheme = opt.proxy_scheme or request.packet[_SCHEME] or "coap"
         uri = "%s://%s" % (scheme, host)
@@ -1058,7 +1058,7 @@ def _parse_uri(uri):
     scheme, mark, rest = uri.partition("://")
     scheme = scheme.lower()
     if not mark or "#" in uri or "/" in scheme or "?" in scheme or not scheme[:1].isalpha():
-        raise ValueError("write coap://host[:port]/path?query without fragment, not %r" % uri)
+        raise ValueError("a URI is coap://host[:port]/path?query, not %r" % uri)
     p = Message().packet
     if scheme != "coap" and scheme != "coaps":
         _add(p, _PROXY_URI, _encode_value(_PROXY_URI, uri))
@@ -1121,19 +1121,16 @@ def _split_path(path):
 
 
 def _unquote(text):
-    """`text` percent-decoded; raises ValueError if that is no UTF-8."""
+    """`text` percent-decoded; raises ValueError if it cannot be."""
     parts = text.split("%")
     out = bytearray(parts.pop(0).encode())
-    for part in parts:
-        digits = part[:2]
-        if len(digits) < 2 or digits.strip("0123456789abcdefABCDEF"):
-            raise ValueError("% takes two hexadecimal digits in " + text)
-        out.append(int(digits, 16))
-        out += part[2:].encode()
     try:
+        for part in parts:
+            out.append(bytes.fromhex(part[:2])[0])  # IndexError: there are none
+            out += part[2:].encode()
         return str(out, "utf-8")
-    except ValueError:
-        raise ValueError("% encodes what is not UTF-8 in " + text) from None
+    except (IndexError, ValueError):
+        raise ValueError("% takes two hexadecimal digits, of UTF-8, in " + text) from None
 
 
 _PLAIN = b"-._~!$&'()*+,;=:@"  # what a path segment has as it is, besides letters and digits (RFC 3986)
@@ -1342,7 +1339,7 @@ class ReceptionRecord:
         if not isinstance(code, Message):
             response = Message(code, payload=payload, **options)
         elif payload or options:
-            raise TypeError("a Message has its payload and options already")
+            raise TypeError("payload and options are in it")
         engine = self.endpoint
         request = self.message
         token = request.token
@@ -1353,7 +1350,7 @@ class ReceptionRecord:
             response = response.copy()  # an extension may change it, and it may be used again
             engine.extend(request, response)
         if _packed_len(response.packet, token) > engine.datagram_len:
-            raise ValueError("the response is longer than datagram_len")
+            raise ValueError("a response beyond datagram_len")
         if _is_unwanted(request.packet, response.code):
             if is_con and not self.is_acknowledged:
                 self.ack()
@@ -1484,7 +1481,7 @@ def _link(path, attributes):
         link += ";" + name.rstrip("_")
         if isinstance(value, str):
             if '"' in value or "\\" in value:
-                raise ValueError("a link cannot have quotes or backslashes: " + value)
+                raise ValueError("no quotes or backslashes: " + value)
             link += '="%s"' % value
         elif value is not True:
             link += "=%d" % value
@@ -1787,7 +1784,7 @@ def _serving(engine):
             stop = start + r[_END]
             if stop + len(r[_PAYLOAD]) >= engine.datagram_len and (result is None or result is REPLY):
                 if engine.log:
-                    engine.log("the response is longer than datagram_len", len(r[_PAYLOAD]))
+                    engine.log("a response beyond datagram_len", len(r[_PAYLOAD]))
                 _prepare(r, p, INTERNAL_SERVER_ERROR)
             if p[_SEEN] & _HAS_NO_RESPONSE and _is_unwanted(p, r[_CODE]):
                 result = NO_RESPONSE
@@ -1964,7 +1961,7 @@ class Engine:
         other = resource.next = self._routes.get(key)  # the one before with this key
         while other is not None:
             if other.path == raw and (not raw or other.first_len == resource.first_len) and (other.link or is_prefix):
-                raise ValueError("%r is served already: keep what resource() returned" % path)
+                raise ValueError("%r is served: keep what resource() returned" % path)
             other = other.next
         self.resources.append(resource)
         self._routes[key] = resource
@@ -2364,7 +2361,7 @@ class Engine:
         on a board, and the datagram; with an extension as much for a copy, so that `message` may be used again at once.
         """
         if message is self._request or message is self._response:
-            raise ValueError("what a handler was given is used again: send a copy()")
+            raise ValueError("this message is used again: send its copy()")
         p = message.packet
         peer = p[_REMOTE] if remote is None else remote
         mtype = p[_MTYPE]
@@ -2372,13 +2369,13 @@ class Engine:
         token = message.token
         is_group = is_multicast(peer)
         if peer is None:
-            raise ValueError("the message has no remote: name the proxy, if its URI is not coap's")
+            raise ValueError("no remote: give one, for other schemes a proxy")
         if mtype is None:
             mtype = NON if is_group else CON
         if is_group and mtype == CON:
-            raise ValueError("a group takes NON only (RFC 7252 section 8.1)")
+            raise ValueError("a group takes no CON")  # RFC 7252 section 8.1
         if mtype > NON or code is None or 32 <= code < 64 or not code and (mtype == NON or _packed_len(p, token) > 4):
-            raise ValueError("send takes requests, responses, empty CONs; for ACK and RST see ReceptionRecord")
+            raise ValueError("send takes requests, responses and empty CONs")
         p[_REMOTE] = peer
         if timeout_ms is not None:
             _check("timeout_ms", timeout_ms, 0, _FAR_MS)
@@ -2396,7 +2393,7 @@ class Engine:
                 if entry[4] >> (code >> 5) - 1 & 1:  # the request does not want it
                     self.end(record, None)
                 return record
-        raise ValueError("no request of this remote and token awaits it")
+        raise ValueError("no request awaits this response")
 
     def _check_room(self):
         if len(self._queue) >= self._limits[1]:
@@ -2424,7 +2421,7 @@ class Engine:
         p = message.packet
         packed_len = _packed_len(p, record.token)
         if packed_len > self.datagram_len:
-            raise ValueError("the message has %d bytes, datagram_len is %d" % (packed_len, self.datagram_len))
+            raise ValueError("%d bytes, but datagram_len is %d" % (packed_len, self.datagram_len))
         record.packed = bytearray(4)
         message.write(record.packed, record.mtype, 0, record.token)
         record.transmissions_left = 1 if record.mtype == NON else 1 + (record.tuning or self.tuning).max_retransmit
@@ -2735,7 +2732,7 @@ class Endpoint(Engine):
             self._family = family or getattr(sock, "family", None)  # None: whatever an address is of
             self.reopens_on_empty = False
         elif socket is None:
-            raise ValueError("this firmware has no sockets; give Endpoint a transport, sock=")
+            raise ValueError("no sockets here: give Endpoint a transport sock")
         else:
             self._family = family or (socket.AF_INET6 if ":" in host else socket.AF_INET)
             if port is not None:
@@ -2791,7 +2788,7 @@ class Endpoint(Engine):
         is_ipv6 = ":" in host
         family = self._family or (socket.AF_INET6 if is_ipv6 else socket.AF_INET)
         if (is_ipv6 or _is_ip_literal(host)) and is_ipv6 == (family == socket.AF_INET):
-            raise OSError("%s is of the other IP version; see host of Endpoint" % host)
+            raise OSError("%s is of the other IP version than host" % host)
         if _ON_CPYTHON:
             return socket.getaddrinfo(host, port, family)[0][-1]
         entries = socket.getaddrinfo(host, port)  # with more arguments a Pico W prints a warning
@@ -2808,9 +2805,9 @@ class Endpoint(Engine):
         Raises TypeError for what is no socket or transport, ValueError if one of both is secure.
         """
         if not hasattr(sock, "recvfrom"):
-            raise TypeError("a socket or transport has sendto and recvfrom, not %r" % (sock,))
+            raise TypeError("a transport has sendto and recvfrom, not %r" % (sock,))
         if getattr(sock, "is_secure", False) != self.is_secure:
-            raise ValueError("coap and coaps do not mix: make two endpoints")
+            raise ValueError("coap, coaps: an endpoint each")
         if is_group:
             self._groups[sock] = None
         try:
@@ -2824,10 +2821,10 @@ class Endpoint(Engine):
         if self.is_closed:
             raise Closed("the endpoint was closed")
         if not isinstance(message, Message):
-            raise TypeError("send takes a Message, not %r; for a URI there is request" % (message,))
+            raise TypeError("send takes a Message, not %r: see request" % (message,))
         scheme = message.packet[_SCHEME]
         if scheme and (scheme == "coaps") != self.is_secure:
-            raise ValueError("this endpoint speaks coaps" if self.is_secure else "coaps needs a DTLS transport")
+            raise ValueError("coap, coaps: an endpoint each" if self.is_secure else "coaps needs a DTLS transport")
         return Engine.send(self, message, self.resolve(message.remote if remote is None else remote), timeout_ms)
 
     def process(self, timeout_ms=None):
@@ -2944,7 +2941,7 @@ class Endpoint(Engine):
         if self._left == left:
             raise error
         if self.log:
-            self.log("no memory for what a datagram asks for", error)
+            self.log("no memory to handle a datagram", error)
 
     def _receive_from(self, sock):
         """Read one datagram, if there is one, handle it and answer."""
@@ -2985,16 +2982,16 @@ class Endpoint(Engine):
         for IPv6 on a board, whose firmware cannot; OSError if the system refuses.
         """
         if self._bound_to is None:
-            raise ValueError("a group sends to a port; give one to Endpoint")
+            raise ValueError("a group sends to a port of ours")
         if self.socket is None:
             raise OSError("the endpoint has no socket now")
         if group[:2].lower() == "ff" and "1" <= group[3:4] <= "2" and interface is None:
-            raise ValueError(group + " is on each network: join() takes an interface")
+            raise ValueError(group + " needs the interface, too")
         is_ipv6 = ":" in group
         scope = "%%%d" % interface if interface and is_ipv6 else ""
         address = self._look_up(group + scope, self._port)
         if not is_multicast(address):
-            raise ValueError("a group is 224.0.0.0 to 239.255.255.255 or begins with ff, not " + group)
+            raise ValueError("a group is 224.* to 239.* or ff*, not " + group)
         if not is_ipv6:
             member = bytes(map(int, group.split(".") + (interface or "0.0.0.0").split(".")))
             option = (0, socket.IP_ADD_MEMBERSHIP, member)
@@ -3092,7 +3089,7 @@ class Endpoint(Engine):
         if self._is_in_handler:
             raise RuntimeError(_IN_HANDLER)
         if record.endpoint is not self:
-            raise ValueError("the record is of another endpoint")
+            raise ValueError("another endpoint has the record")
         while not record.is_done():
             self._left = _BURST
             self._turn(ticks_ms(), _FAR_MS)

@@ -176,7 +176,7 @@ def test_process_when_there_is_no_memory_for_what_a_datagram_asks_then_it_is_los
         while transport.inbox:
             endpoint.process(0)
         check.eq([datagram[2:4] for datagram, _ in transport.sent], [b"\0\x02", b"\0\x03"])
-    check.eq(told, 2 * [("no memory for what a datagram asks for", MemoryError)])
+    check.eq(told, 2 * [("no memory to handle a datagram", MemoryError)])
 
 
 def test_process_when_no_datagram_of_a_flood_finds_memory_then_it_returns_as_ever():
