@@ -25,7 +25,6 @@ iPATCH. Times are milliseconds of `ticks_ms`, which wrap: compare them by `ticks
 import gc
 import os
 import sys
-import time
 
 try:
     from micropython import const
@@ -43,7 +42,12 @@ except ImportError:  # firmware without a network: the protocol still works over
 
 try:
     from time import sleep_ms, ticks_add, ticks_diff, ticks_ms
-except ImportError:  # CPython: the same 30 bit milliseconds as on a board, so that they wrap alike
+
+    _ON_CPYTHON = False
+except ImportError:  # the same 30 bit milliseconds as on a board, so that they wrap alike
+    import time
+
+    _ON_CPYTHON = True
 
     def sleep_ms(wait_ms):
         time.sleep(wait_ms / 1000)
@@ -59,10 +63,9 @@ except ImportError:  # CPython: the same 30 bit milliseconds as on a board, so t
 
 
 # A builtin is looked for in the module first, which takes MicroPython long where it is not there: these are there
-bytearray, bytes, isinstance, len, min, str, tuple, type = bytearray, bytes, isinstance, len, min, str, tuple, type
+bytearray, bytes, isinstance, len, str, tuple, type = bytearray, bytes, isinstance, len, str, tuple, type
 
 VERSION = "0.1.0"
-_ON_CPYTHON = not hasattr(time, "sleep_ms")
 
 # Message types (RFC 7252 section 3)
 CON = const(0)
@@ -185,7 +188,7 @@ _LENGTHS = (
     0xF, 0x1F, -2, -2, 0x1F, -2, 3, 0x1FF,
 )  # fmt: skip
 _LARGE = (35, 39, 60, 252, 258, 292)  # numbers of the places 29 to 34
-_LONGEST = {29: 1034, 32: 40}  # Proxy-Uri and Echo
+_NO_OPTION = const("no field or option is named ")
 # The options by name; below 0: read and assigned as a tuple of several values
 _NAMES = {
     "if_match": -1,
@@ -396,7 +399,8 @@ def _fits(place, length):
     """Whether a value of the option at `place` may have `length` bytes."""
     if not _LENGTHS[place] >> length & 1:
         return False
-    return length <= 40 or length <= (65804 if _FORMAT[place] == _ANY else _LONGEST.get(place, 255))
+    # 40 bytes has the longest Echo, place 32; 29 is Proxy-Uri
+    return length <= 40 or place != 32 and length <= (65804 if _FORMAT[place] == _ANY else 1034 if place == 29 else 255)
 
 
 def _text(value, number):
@@ -641,14 +645,11 @@ def _view(packet):
     return message
 
 
-def _no_option(name, error):
-    """Raise `error` for a name that _NAMES does not have."""
-    raise error("no field or option is named " + name)
-
-
 def _set_option(p, name, value, error=TypeError):
     """Put `value` in the place of all options of that name, as Options has it; raises `error` if there is none."""
-    number = _NAMES.get(name) or _no_option(name, error)
+    number = _NAMES.get(name)
+    if number is None:
+        raise error(_NO_OPTION + name)
     if value is None or value is False:
         _remove(p, abs(number))
     elif number < 0:
@@ -671,7 +672,9 @@ class Options:
     """
 
     def __getattr__(self, name):
-        number = _NAMES.get(name) or _no_option(name, AttributeError)
+        number = _NAMES.get(name)
+        if number is None:
+            raise AttributeError(_NO_OPTION + name)
         if number < 0:
             return _values(self.packet, -number)
         values = _values(self.packet, number, True)
@@ -731,12 +734,13 @@ class Message:
         ]  # fmt: skip
         if buffer is not None:
             self.kept = buffer, len(buffer)
+        # What may be wrong is assigned once more, which checks and converts it
         if code is not None and (type(code) is not int or not 0 <= code <= 255):
             self.code = code
-        if mtype is not None:
-            _check("mtype", mtype, 0, 3)
-        if mid is not None:
-            _check("mid", mid, 0, 65535)
+        if mtype is not None and (type(mtype) is not int or not 0 <= mtype <= RST):
+            self.mtype = mtype
+        if mid is not None and (type(mid) is not int or not 0 <= mid <= 65535):
+            self.mid = mid
         if type(token) is not bytes or len(token) > 8:
             self.token = token
         if type(payload) is not bytes:
@@ -1061,18 +1065,18 @@ def _parse_uri(uri):
         raise ValueError("a URI is coap://host[:port]/path?query, not %r" % uri)
     p = Message().packet
     if scheme != "coap" and scheme != "coaps":
-        _add(p, _PROXY_URI, _encode_value(_PROXY_URI, uri))
+        _replace(p, _PROXY_URI, (uri,))
         return p
     rest, mark, query = rest.partition("?")
     authority, _, path = rest.partition("/")
     host, port = _split_authority(authority)
     if not _is_ip_literal(host):
         host = _unquote(host)
-        _add(p, _URI_HOST, _encode_value(_URI_HOST, host))
-    for segment in _split_path(path) if path else ():
-        _add(p, _URI_PATH, _encode_value(_URI_PATH, segment))
-    for part in query.split("&") if mark else ():
-        _add(p, _URI_QUERY, _encode_value(_URI_QUERY, _unquote(part)))
+        _replace(p, _URI_HOST, (host,))
+    if path:
+        _replace(p, _URI_PATH, _split_path(path))
+    if mark:
+        _replace(p, _URI_QUERY, map(_unquote, query.split("&")))
     p[_REMOTE] = "%s:%d" % (host, port or (5683 if scheme == "coap" else 5684))
     p[_SCHEME] = scheme
     return p
@@ -1083,8 +1087,9 @@ def _split_authority(text):
     host, mark, port = text.rpartition(":")
     if not mark or "]" in port:
         host, port = text, ""
-    name = host[1:-1] if host[:1] == "[" and host[-1:] == "]" else host.replace(":", "[")
-    if not name or "[" in name or "]" in name or "@" in name or port and _number(port) < 0:
+    is_ipv6 = host[:1] == "[" and host[-1:] == "]"
+    name = host[1:-1] if is_ipv6 else host
+    if not name or is_ipv6 != (":" in name) or "[" in name or "]" in name or "@" in name or port and _number(port) < 0:
         raise ValueError("a host is name[:port] or [IPv6][:port], not %r" % text)
     if port:
         _check("a port", int(port), 1, 65535)
@@ -1550,14 +1555,6 @@ class _Duplicates:
                 if ticks_diff(self.until_ms[slot], now_ms) > 0:
                     return slot
         return -1
-
-    def known(self, peer):
-        """`peer`, or the address equal to it that is held already.
-
-        Each datagram comes with a new address. Those that are held would lie all over the heap, and leave no room in
-        one piece for the next datagram.
-        """
-        return self.peers[self.peers.index(peer)] if peer in self.peers else peer
 
     def note(self, p, slot, until_ms):
         """Fill a slot; its reply is empty. Returns it."""
@@ -2556,17 +2553,13 @@ class Engine:
         """Forget what is too old, let the extensions do what is due; note when to do so again, soon if one raised."""
         self._wake_ms = None
         duplicates = self._duplicates
-        soonest_ms = _FAR_MS
         try:
             for slot in range(len(duplicates.mids)):
                 if duplicates.mids[slot] >= 0:
-                    left_ms = ticks_diff(duplicates.until_ms[slot], now_ms)
-                    if left_ms <= 0:
+                    if ticks_diff(duplicates.until_ms[slot], now_ms) <= 0:
                         duplicates.free(slot)
-                    elif left_ms < soonest_ms:
-                        soonest_ms = left_ms
-            if soonest_ms < _FAR_MS:
-                self.wake(ticks_add(now_ms, soonest_ms))
+                    else:
+                        self.wake(duplicates.until_ms[slot])
             for block in range(16):
                 free_ms = self._mids_free_ms[block]
                 if free_ms is not None:
@@ -2870,8 +2863,9 @@ class Endpoint(Engine):
         If one is for the application, the other sockets wait.
         """
         left_ms = _FAR_MS if self._wake_ms is None else ticks_diff(self._wake_ms, now_ms)
-        if self._due_ms is not None:
-            left_ms = min(left_ms, ticks_diff(self._due_ms, now_ms))
+        due_ms = left_ms if self._due_ms is None else ticks_diff(self._due_ms, now_ms)
+        if due_ms < left_ms:
+            left_ms = due_ms
         if left_ms <= 0 or not self._is_calm or self.socket is None:
             wait_ms = self._send_due(now_ms, wait_ms)
         elif left_ms < wait_ms:
@@ -2953,7 +2947,13 @@ class Endpoint(Engine):
             if self.reopens_on_empty:
                 self._reopen(sock)
             return
-        peer = self.peer if got[1] == self.peer else self._duplicates.known(got[1])
+        peer = got[1]
+        # Each datagram comes with a new address. If those were held they would lie all over the heap, and leave no room
+        # in one piece for the next datagram: so of equal ones the first is held
+        if peer == self.peer:
+            peer = self.peer
+        elif peer in self._duplicates.peers:
+            peer = self._duplicates.peers[self._duplicates.peers.index(peer)]
         if self._groups and sock in self._groups:
             reply = self.receive(got[0], peer, ticks_ms(), True)
         else:
