@@ -2712,8 +2712,8 @@ class Endpoint(Engine):
         self._held = []
         self._left = 0  # datagrams that process() may still handle
         self._due_ms = None  # when something is to be sent or to be forgotten, if the engine is calm
-        self._asked = []  # transports that cannot be polled
-        self._polled = []
+        self._polled = []  # (socket,) of each, as ipoll has them
+        self._unpolled = []  # (transport,) of each that cannot be polled
         self._poller = select and (_Poll() if _ON_CPYTHON else select.poll())
         self._ready = select and self._poller.ipoll
         self._groups = {}  # socket registered as receiving for a group -> what join() was given
@@ -2805,9 +2805,9 @@ class Endpoint(Engine):
             self._groups[sock] = None
         try:
             self._poller.register(sock, _POLLIN)
-            self._polled.append(sock)
+            self._polled.append((sock,))
         except (AttributeError, OSError, TypeError):  # nothing that can be polled
-            self._asked.append(sock)
+            self._unpolled.append((sock,))
 
     def send(self, message, remote=None, timeout_ms=None):
         """Queue `message` for `remote`, "host[:port]" or an address; see Engine.send. process() sends it."""
@@ -2837,7 +2837,7 @@ class Endpoint(Engine):
             return self._held.pop(0)
         self._left = _BURST
         if self._open and self._polled:
-            self._receive_ready(0)  # read first: an ACK that waits in the socket saves a retransmission
+            self._receive_ready(0, None)  # read first: an ACK that waits in the socket saves a retransmission
             if self.received is not None:
                 return self.received
         begin_ms = now_ms = ticks_ms()
@@ -2870,30 +2870,40 @@ class Endpoint(Engine):
             wait_ms = self._send_due(now_ms, wait_ms)
         elif left_ms < wait_ms:
             wait_ms = left_ms
-        if self._asked and self.received is None:  # a tick may have received something
-            wait_ms = self._ask_transports(wait_ms)
+        if self._unpolled and self.received is None:  # a tick may have received something
+            left = self._left
+            self._receive_ready(0, self._unpolled)
+            wait_ms = min(wait_ms, _ASK_MS) if self._left == left else 0
         if self.received is not None:
             return
         if self._polled:
-            self._receive_ready(wait_ms)
+            self._receive_ready(wait_ms, None)
         else:
             if self.is_closed:
                 raise Closed("the endpoint was closed")
             sleep_ms(wait_ms)
 
-    def _receive_ready(self, wait_ms):
-        """Handle datagrams: wait for the first for `wait_ms`, stop at one for the application or after 16."""
+    def _receive_ready(self, wait_ms, transports):
+        """Handle a datagram of each of `transports`; or, if that is None, what comes to the sockets that can be polled.
+
+        Waits for the first of these for `wait_ms`. Stops at one for the application, and after 16.
+        """
         left = None
         while left != self._left:
             left = self._left
-            for ready in self._ready(wait_ms):
+            for ready in transports or self._ready(wait_ms):
                 before = self._left
                 try:
                     self._receive_from(ready[0])
                 except MemoryError as error:
-                    self._lose(error, before)
+                    if self._left == before:  # no room for the datagram itself, which would be there again, at once
+                        raise
+                    if self.log:
+                        self.log("no memory to handle a datagram", error)
                 if self.received is not None or self._left <= 0:
                     return
+            if transports:
+                return
             wait_ms = 0
 
     def _send_due(self, now_ms, wait_ms):
@@ -2913,29 +2923,6 @@ class Endpoint(Engine):
             self._due_ms = ticks_add(now_ms, left_ms)
             wait_ms = min(wait_ms, left_ms)
         return 0 if len(self._open) + len(self._queue) < exchanges else wait_ms  # somebody may wait for what has ended
-
-    def _ask_transports(self, wait_ms):
-        """Handle a datagram of each transport that cannot be polled; returns how long to wait then."""
-        left = self._left
-        for transport in self._asked:
-            before = self._left
-            try:
-                self._receive_from(transport)
-            except MemoryError as error:
-                self._lose(error, before)
-            if self.received is not None:
-                break
-        return min(wait_ms, _ASK_MS) if self._left == left else 0
-
-    def _lose(self, error, left):
-        """Log that there was no memory for what a datagram asks for; `left` is what _left was before.
-
-        Raises `error` if there was no room for the datagram itself: it would be there again, at once.
-        """
-        if self._left == left:
-            raise error
-        if self.log:
-            self.log("no memory to handle a datagram", error)
 
     def _receive_from(self, sock):
         """Read one datagram, if there is one, handle it and answer."""
@@ -3032,10 +3019,10 @@ class Endpoint(Engine):
         self.register_socket(self.socket)
 
     def _forget(self, sock):
-        if sock in self._asked:
-            self._asked.remove(sock)
+        if (sock,) in self._unpolled:
+            self._unpolled.remove((sock,))
         else:
-            self._polled.remove(sock)
+            self._polled.remove((sock,))
             self._groups.pop(sock, None)
             self._poller.unregister(sock)
         if hasattr(sock, "close"):
@@ -3143,7 +3130,7 @@ class Endpoint(Engine):
     def close(self):
         """Close the sockets and end every open exchange with Closed, which send and process raise from now on."""
         self.is_closed = True
-        for sock in self._polled + self._asked:
+        for (sock,) in self._polled + self._unpolled:
             self._forget(sock)
         for record in self._open + self._queue:
             try:

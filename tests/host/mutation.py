@@ -153,7 +153,7 @@ MUTANTS = (
     ("Hop-Limit 0", "if p[_SEEN] & 1 << _HOP_LIMIT and", "if False and"),
     ("discovery takes 8 filters", "if len(queries) > _FILTERS:", "if False:"),
     # memory and the client's own
-    ("no room for a datagram is told", "        if self._left == left:\n            raise error\n", ""),
+    ("no room for a datagram is told", "if self._left == before:  # no room", "if False:  # no room"),
     ("an option read as one is not read further", " or is_one and values:", ":"),
     ("a ping's answer is a Reset", "if record.error and record.error is not Reset:", "if record.error:"),
     ("a ping without answer raises", "if record.error and record.error is not Reset:", "if False:"),
