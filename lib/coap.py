@@ -1038,6 +1038,9 @@ class Message:
         return "%s, %d bytes>" % (line, len(self.payload))
 
 
+del _field  # its properties are made
+
+
 def code_text(code):
     """A code as in `2.05 Content` or `GET`, in the words of the RFCs."""
     if not code:
@@ -1279,6 +1282,12 @@ class TransmissionRecord:
     def is_done(self):
         """Whether the exchange has ended: with a response or `error`, or sent with nothing to come."""
         return self.state == _ENDED
+
+    def park(self):
+        """Keep it open without retransmission or timeout, until an extension ends it."""
+        self.state = _PARKED
+        self.transmissions_left = 0
+        self.next_event_ms = None
 
     def cancel(self):
         """Give it up: no retransmission; a response still coming is answered with Reset."""
@@ -1913,9 +1922,10 @@ class Engine:
                 hooks.reverse()
 
     def wake(self, at_ms):
-        """Have the extensions' `tick` called at `at_ms`, or before."""
+        """Have what is too old forgotten and the extensions' `tick` called at `at_ms`, or before; returns it."""
         if self._wake_ms is None or ticks_diff(at_ms, self._wake_ms) < 0:
             self._wake_ms = at_ms
+        return at_ms
 
     # -- resources
 
@@ -2073,7 +2083,8 @@ class Engine:
 
     def _note(self, p, code):
         """Note the request, refused with `code` or not: its slot is in _slot; returns False if there is no room."""
-        until_ms = self._until(self.tuning.non_lifetime_ms if p[_MTYPE] else self.tuning.exchange_lifetime_ms)
+        lifetime_ms = self.tuning.non_lifetime_ms if p[_MTYPE] else self.tuning.exchange_lifetime_ms
+        until_ms = self.wake(ticks_add(self.now_ms, lifetime_ms))
         duplicates = self._duplicates
         if not self._is_unwrapped and (code or p[_CODE] == FETCH):
             self._slot = duplicates.note(p, p[_MID] % duplicates.recent, until_ms)
@@ -2117,12 +2128,6 @@ class Engine:
             if _uint_option(p, _CONTENT_FORMAT) not in resource.takes:
                 return UNSUPPORTED_CONTENT_FORMAT
         return 0
-
-    def _until(self, wait_ms):
-        """The time `wait_ms` from now, when something is to be forgotten."""
-        until_ms = ticks_add(self.now_ms, wait_ms)
-        self.wake(until_ms)
-        return until_ms
 
     # -- answering
 
@@ -2268,7 +2273,7 @@ class Engine:
             return self.empty(RST, p[_MID]) if is_con else None
         if not is_con:
             return None
-        until_ms = self._until(self.tuning.exchange_lifetime_ms)
+        until_ms = self.wake(ticks_add(self.now_ms, self.tuning.exchange_lifetime_ms))
         self._duplicates.keep(p, self.now_ms, until_ms, self._pending)
         return self.empty(ACK, p[_MID])
 
@@ -2444,12 +2449,6 @@ class Engine:
             for hook in self.hooks["response"]:
                 hook(request, response)
 
-    def park(self, record):
-        """Keep an exchange open without retransmission or timeout, until an extension ends it."""
-        record.state = _PARKED
-        record.transmissions_left = 0
-        record.next_event_ms = None
-
     def end(self, record, error):
         """End the exchange of `record`, with an exception class as its error or None."""
         records = self._open if record in self._open else self._queue
@@ -2530,7 +2529,7 @@ class Engine:
     def _take_mid(self, now_ms):
         """The next message ID; each goes out at most once in EXCHANGE_LIFETIME (RFC 7252 section 4.4)."""
         used = self._mids_used
-        self._mids_free_ms[used >> 12] = self._until(self.tuning.exchange_lifetime_ms)
+        self._mids_free_ms[used >> 12] = self.wake(ticks_add(self.now_ms, self.tuning.exchange_lifetime_ms))
         self._mids_used = used + 1 & 0xFFFF
         return self._first_mid + used & 0xFFFF
 
