@@ -462,7 +462,7 @@ def _encode_value(number, value):
     """`value` as the bytes of option `number`; raises TypeError or ValueError if the option cannot hold it."""
     place = number
     if not 0 < number <= _MAX_KNOWN:
-        _check("option number", number, 1, 65535)
+        _check("number", number, 1, 65535)
         place = _place(number)
     kind = _FORMAT[place]
     if (kind == _STRING or kind == _ANY) and isinstance(value, str):
@@ -482,16 +482,21 @@ def _uint_bytes(value):
     """The fewest bytes that hold `value`, 0 to 2**32 - 1 (RFC 7252 section 3.2)."""
     if 0 <= value < 256:
         return value.to_bytes(1, "big") if value else b""
-    _check("an option value", value, 0, 0xFFFFFFFF)
+    _check("value", value, 0, 0xFFFFFFFF)
     return value.to_bytes(4, "big").lstrip(b"\0")
 
 
-def _check(name, value, lowest, highest):
-    """Raise TypeError or ValueError unless `value` is an int from `lowest` to `highest`."""
-    if not isinstance(value, int):
-        raise TypeError("%s is an int, not %r" % (name, value))
-    if not lowest <= value <= highest:
-        raise ValueError("%s is %d to %d, not %d" % (name, lowest, highest, value))
+def _check_type(name, value, kind):
+    """Raise TypeError unless the argument `name` has a `value` of the class `kind`."""
+    if not isinstance(value, kind):
+        raise TypeError("%s takes %s, not %r" % (name, kind.__name__, value))
+
+
+def _check(name, value, min, max):
+    """Raise TypeError or ValueError unless the argument `name` has as its `value` an int from `min` to `max`."""
+    _check_type(name, value, int)
+    if not min <= value <= max:
+        raise ValueError("%s is %d to %d, not %d" % (name, min, max, value))
 
 
 def _put_header(out, delta, length):
@@ -773,7 +778,7 @@ class Message:
         if not isinstance(value, _BYTES):
             raise TypeError("a token is bytes, not %r" % (value,))
         value = bytes(value)
-        _check("a token's size", len(value), 0, 8)
+        _check("token_len", len(value), 0, 8)
         if self.packet[_START]:
             _own(self.packet)
         self.packet[_TOKEN] = value
@@ -949,8 +954,7 @@ class Message:
         Uri-Host is left out for an IP literal, and if `set_uri_host` is False. A scheme other than coap and coaps
         goes whole into Proxy-Uri. Raises ValueError for what is no absolute URI or has a fragment or userinfo.
         """
-        if not isinstance(uri, str):
-            raise TypeError("a URI is a str, not %r" % (uri,))
+        _check_type("URI", uri, str)
         if _PARSED[0] != uri:
             _PARSED[1] = _parse_uri(uri)
             _PARSED[0] = uri
@@ -1095,7 +1099,7 @@ def _split_authority(text):
     if not name or is_ipv6 != (":" in name) or "[" in name or "]" in name or "@" in name or port and _number(port) < 0:
         raise ValueError("a host is name[:port] or [IPv6][:port], not %r" % text)
     if port:
-        _check("a port", int(port), 1, 65535)
+        _check("port", int(port), 1, 65535)
     return host.lower(), int(port or 0)
 
 
@@ -1441,7 +1445,7 @@ class Resource:
 
     def on(self, method):
         """A decorator that sets the handler of `method`, 1 to 7; returns it. Raises TypeError or ValueError."""
-        _check("a method", method, 1, 7)
+        _check("method", method, 1, 7)
         return lambda handler: self(handler, method)
 
     def __call__(self, handler, method=0):
@@ -1943,8 +1947,7 @@ class Engine:
         /.well-known/core, unless the last segment varies; that path may be given, too, and is answered by your handlers
         then. Raises ValueError if the path is served already, ValueError or TypeError for what a path cannot be.
         """
-        if not isinstance(path, str):
-            raise TypeError("a path is a str, not %r" % (path,))
+        _check_type("path", path, str)
         if not self.resources and path != ".well-known/core":
             self.resource(".well-known/core", ct=LINKS).get(self._discover)
             self.resources[0].link = None  # it does not list itself
@@ -2704,8 +2707,7 @@ class Endpoint(Engine):
 
     def __init__(self, port=None, host="0.0.0.0", family=None, sock=None, random=None, **tables):
         super().__init__(random or os.urandom, **tables)
-        if not isinstance(self.tuning, Tuning):
-            raise TypeError("tuning is a Tuning, not %r" % (self.tuning,))
+        _check_type("tuning", self.tuning, Tuning)
         self.now_ms = ticks_ms()
         self._names = {}  # "host:port" -> address, as resolved
         self._held = []
