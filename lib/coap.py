@@ -519,8 +519,10 @@ def _put_extension(out, n):
 
 
 def _token(p):
-    """The token of `p` as bytes."""
-    return p[_DATA][4 : p[_START]] if p[_START] else p[_TOKEN]
+    """The token of `p` as bytes; of a response that a handler is filling its request has it."""
+    if p[_START]:
+        return p[_DATA][4 : p[_START]]
+    return _token(p[_REQUEST].packet) if p[_TOKEN] is None else p[_TOKEN]
 
 
 def _payload(p):
@@ -768,10 +770,7 @@ class Message:
     @property
     def token(self):
         """The token, 0 to 8 bytes."""
-        p = self.packet
-        if not p[_START] and p[_TOKEN] is None:  # a response that a handler is filling: its request has it
-            p = p[_REQUEST].packet
-        return _token(p)
+        return _token(self.packet)
 
     @token.setter
     def token(self, value):
@@ -791,8 +790,7 @@ class Message:
     @payload.setter
     def payload(self, value):
         if not isinstance(value, _BYTES):
-            if not isinstance(value, str):
-                raise TypeError("a payload is str or bytes: %r" % (value,))
+            _check_type("payload", value, str)
             value = value.encode()
         elif type(value) is memoryview:  # whose items may be larger than bytes
             value = bytes(value)
@@ -908,7 +906,7 @@ class Message:
             mid = p[_MID]
             if p[_CODE] is None or mtype is None or mid is None:
                 raise ValueError("this needs code, mtype and mid")
-            token = self.token if p[_START] or p[_TOKEN] is None else p[_TOKEN]
+            token = _token(p) if p[_START] or p[_TOKEN] is None else p[_TOKEN]
             if not p[_CODE] and _packed_len(p, token) > 4:
                 raise ValueError("an empty message has no content")
         if len(buffer) < 4:
@@ -2814,8 +2812,7 @@ class Endpoint(Engine):
         """Queue `message` for `remote`, "host[:port]" or an address; see Engine.send. process() sends it."""
         if self.is_closed:
             raise Closed("the endpoint was closed")
-        if not isinstance(message, Message):
-            raise TypeError("send takes a Message, not %r: see request" % (message,))
+        _check_type("send", message, Message)  # for a URI there is request
         scheme = message.packet[_SCHEME]
         if scheme and (scheme == "coaps") != self.is_secure:
             raise ValueError("coap, coaps: an endpoint each" if self.is_secure else "coaps needs a DTLS transport")
