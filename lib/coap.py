@@ -719,7 +719,6 @@ class Message:
     """
 
     version = 1
-    kept = None  # the `buffer`, and how long it may become
 
     def __init__(
         self,
@@ -740,7 +739,7 @@ class Message:
             None, None,
         ]  # fmt: skip
         if buffer is not None:
-            self.kept = buffer, len(buffer)
+            self.buffer = buffer, len(buffer)  # how long it may become
         # What may be wrong is assigned once more, which checks and converts it
         if code is not None and (type(code) is not int or not 0 <= code <= 255):
             self.code = code
@@ -882,16 +881,16 @@ class Message:
 
         Raises ValueError if code, mtype or mid is missing, or if the buffer is too small.
         """
-        kept = self.kept
-        if kept is not None:
-            needed_len = _packed_len(self.packet, self.token)
-            if needed_len > kept[1]:
-                raise ValueError("%d bytes, but a buffer of %d" % (needed_len, kept[1]))
-            self.write(kept[0])
-            return kept[0]
-        out = bytearray(64)  # one that grows moves
-        self.write(out)
-        return bytes(out)
+        buffer, buffer_len = getattr(self, "buffer", (None, 0))
+        if buffer is None:
+            out = bytearray(64)  # one that grows moves
+            self.write(out)
+            return bytes(out)
+        packed_len = _packed_len(self.packet, self.token)
+        if packed_len > buffer_len:
+            raise ValueError("%d bytes, but a buffer of %d" % (packed_len, buffer_len))
+        self.write(buffer)
+        return buffer
 
     def write(self, buffer, mtype=None, mid=None, token=None):
         """Write the message into the bytearray `buffer`, whose length becomes the message's.
@@ -2424,7 +2423,7 @@ class Engine:
         p = message.packet
         packed_len = _packed_len(p, record.token)
         if packed_len > self.datagram_len:
-            raise ValueError("%d bytes, but datagram_len is %d" % (packed_len, self.datagram_len))
+            raise ValueError("%d bytes, datagram_len is %d" % (packed_len, self.datagram_len))
         record.packed = bytearray(4)
         message.write(record.packed, record.mtype, 0, record.token)
         record.transmissions_left = 1 if record.mtype == NON else 1 + (record.tuning or self.tuning).max_retransmit
@@ -2780,7 +2779,7 @@ class Endpoint(Engine):
         is_ipv6 = ":" in host
         family = self._family or (socket.AF_INET6 if is_ipv6 else socket.AF_INET)
         if (is_ipv6 or _is_ip_literal(host)) and is_ipv6 == (family == socket.AF_INET):
-            raise OSError("%s is of the other IP version than host" % host)
+            raise OSError("%s: other IP version than host" % host)
         if _ON_CPYTHON:
             return socket.getaddrinfo(host, port, family)[0][-1]
         entries = socket.getaddrinfo(host, port)  # with more arguments a Pico W prints a warning
@@ -2976,7 +2975,7 @@ class Endpoint(Engine):
         scope = "%%%d" % interface if interface and is_ipv6 else ""
         address = self._look_up(group + scope, self._port)
         if not is_multicast(address):
-            raise ValueError("a group is 224.* to 239.* or ff*, not " + group)
+            raise ValueError("a group is 224-239.* or ff*: " + group)
         if not is_ipv6:
             member = bytes(map(int, group.split(".") + (interface or "0.0.0.0").split(".")))
             option = (0, socket.IP_ADD_MEMBERSHIP, member)
