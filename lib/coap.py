@@ -493,10 +493,11 @@ def _check_type(name, value, kind):
 
 
 def _check(name, value, min, max):
-    """Raise TypeError or ValueError unless the argument `name` has as its `value` an int from `min` to `max`."""
+    """Return the `value` of the argument `name`; raises TypeError or ValueError unless it is an int, `min` to `max`."""
     _check_type(name, value, int)
     if not min <= value <= max:
         raise ValueError("%s is %d to %d, not %d" % (name, min, max, value))
+    return value
 
 
 def _put_header(out, delta, length):
@@ -1210,22 +1211,17 @@ class Tuning:
     """
 
     def __init__(self, ack_timeout_ms=2000, ack_random_percent=150, max_retransmit=4, nstart=1, leisure_ms=5000):
-        _check("ack_timeout_ms", ack_timeout_ms, 1, 600000)
-        _check("ack_random_percent", ack_random_percent, 100, 1000)
-        _check("max_retransmit", max_retransmit, 0, 10)
-        _check("nstart", nstart, 1, 65535)
-        _check("leisure_ms", leisure_ms, 0, 600000)
-        self.ack_timeout_ms = ack_timeout_ms
-        self.ack_random_percent = ack_random_percent
-        self.max_retransmit = max_retransmit
-        self.nstart = nstart
-        self.leisure_ms = leisure_ms
+        self.ack_timeout_ms = _check("ack_timeout_ms", ack_timeout_ms, 1, 600000)
+        self.ack_random_percent = _check("ack_random_percent", ack_random_percent, 100, 1000)
+        self.max_retransmit = _check("max_retransmit", max_retransmit, 0, 10)
+        self.nstart = _check("nstart", nstart, 1, 65535)
+        self.leisure_ms = _check("leisure_ms", leisure_ms, 0, 600000)
         longest_ms = ack_timeout_ms * ack_random_percent // 100
         self.max_transmit_span_ms = longest_ms * ((1 << max_retransmit) - 1)
         self.max_transmit_wait_ms = longest_ms * ((2 << max_retransmit) - 1)
         self.non_lifetime_ms = self.max_transmit_span_ms + _MAX_LATENCY_MS
-        self.exchange_lifetime_ms = self.non_lifetime_ms + _MAX_LATENCY_MS + ack_timeout_ms
-        _check("exchange_lifetime_ms", self.exchange_lifetime_ms, 0, _FAR_MS)
+        lifetime_ms = self.non_lifetime_ms + _MAX_LATENCY_MS + ack_timeout_ms
+        self.exchange_lifetime_ms = _check("exchange_lifetime_ms", lifetime_ms, 0, _FAR_MS)
 
 
 # Life of a TransmissionRecord
@@ -1538,12 +1534,9 @@ class _Duplicates:
     """
 
     def __init__(self, recent, kept, kept_per_host):
-        _check("recent", recent, 1, 4096)
-        _check("kept", kept, 0, 4096)
-        _check("kept_per_host", kept_per_host, 1, 4096)
-        slots = recent + kept
-        self.recent = recent
-        self.kept_per_host = kept_per_host
+        self.recent = _check("recent", recent, 1, 4096)
+        self.kept_per_host = _check("kept_per_host", kept_per_host, 1, 4096)
+        slots = recent + _check("kept", kept, 0, 4096)
         self.mids = [-1] * slots  # -1: free
         self.peers = [None] * slots
         self.hosts = [None] * slots
@@ -1854,14 +1847,9 @@ class Engine:
     ):
         if not _ON_CPYTHON:
             gc.collect()  # what importing has left lies in the way of what is to stay in one piece
-        _check("transmissions", transmissions, 1, 4096)
-        _check("queued", queued, 1, 4096)
-        _check("pending", pending, 0, 4096)
-        _check("group_responses", group_responses, 0, 4096)
-        _check("datagram_len", datagram_len, 64, 65507)
         self.random = random
         self.tuning = tuning or Tuning()
-        self.datagram_len = datagram_len
+        self.datagram_len = _check("datagram_len", datagram_len, 64, 65507)
         self.log = self.next_event_reason = self.peer = None  # peer: where the datagram that due() returned goes
         self.received = None  # the ReceptionRecord of the latest receive, if it is for the application
         self.now_ms = 0  # the time of the latest receive or due
@@ -1873,7 +1861,12 @@ class Engine:
         self._is_in_handler = self._is_unwrapped = False  # the request in hand was unwrapped: never handled twice
         self._slot = -1  # of the request in hand in the table of duplicates
         self._routes = {}  # routing key -> the latest Resource with it; None: those whose last segment varies
-        self._limits = transmissions, queued, pending, group_responses
+        self._limits = (
+            _check("transmissions", transmissions, 1, 4096),
+            _check("queued", queued, 1, 4096),
+            _check("pending", pending, 0, 4096),
+            _check("group_responses", group_responses, 0, 4096),
+        )
         self._open = []  # TransmissionRecords sent and not ended
         self._queue = []  # ... not sent yet
         self._answers = []  # (datagram, peer, time or None for at once)
