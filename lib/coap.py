@@ -428,7 +428,7 @@ def _read_value(p, start, place):
     return kind == _EMPTY or bytes(value)
 
 
-def _values(p, number, is_one=False):
+def _values(p, number, is_one):
     """The values of option `number` in `p`, a tuple in their order, or the first; none of a forbidden length."""
     if p[_START] and number <= _MAX_KNOWN and not p[_SEEN] >> number & 1:
         return ()
@@ -684,7 +684,7 @@ class Options:
         if number is None:
             raise AttributeError(_NO_OPTION + name)
         if number < 0:
-            return _values(self.packet, -number)
+            return _values(self.packet, -number, False)
         values = _values(self.packet, number, True)
         if values:
             return values[0]
@@ -720,6 +720,7 @@ class Message:
     """
 
     version = 1
+    kept = None  # the `buffer`, and how long it may become
 
     def __init__(
         self,
@@ -740,7 +741,7 @@ class Message:
             None, None,
         ]  # fmt: skip
         if buffer is not None:
-            self.buffer = buffer, len(buffer)  # how long it may become
+            self.kept = buffer, len(buffer)
         # What may be wrong is assigned once more, which checks and converts it
         if code is not None and (type(code) is not int or not 0 <= code <= 255):
             self.code = code
@@ -819,14 +820,15 @@ class Message:
         while at < p[_END]:
             at = _step(p, at)
             value = _read_value(p, at, _place(p[_NUMBER]))
-            stop = p[_STOP]
-            found.append((p[_NUMBER], bytes(p[_DATA][at:stop]) if value is None else value))
-            at = stop
+            if value is None:
+                value = bytes(p[_DATA][at : p[_STOP]])
+            found.append((p[_NUMBER], value))
+            at = p[_STOP]
         return tuple(found)
 
     def find_option(self, number):
         """The values of option `number`, a tuple in the order of the message; without those of a forbidden length."""
-        return _values(self.packet, number)
+        return _values(self.packet, number, False)
 
     def add_option(self, number, value):
         """Add one value of option `number` (1 to 65535) behind those there; returns self.
@@ -882,11 +884,11 @@ class Message:
 
         Raises ValueError if code, mtype or mid is missing, or if the buffer is too small.
         """
-        buffer, buffer_len = getattr(self, "buffer", (None, 0))
-        if buffer is None:
+        if self.kept is None:
             out = bytearray(64)  # one that grows moves
             self.write(out)
             return bytes(out)
+        buffer, buffer_len = self.kept
         packed_len = _packed_len(self.packet, self.token)
         if packed_len > buffer_len:
             raise ValueError("%d bytes, but a buffer of %d" % (packed_len, buffer_len))
@@ -1383,7 +1385,7 @@ def _unwanted(p):
 
 def _is_unwanted(p, code):
     """Whether the request `p`, a datagram, wants no response of the class of `code` (RFC 7967 section 2.1)."""
-    return p[_SEEN] & _HAS_NO_RESPONSE != 0 and _unwanted(p) >> (code >> 5) - 1 & 1 != 0
+    return p[_SEEN] & _HAS_NO_RESPONSE and _unwanted(p) >> (code >> 5) - 1 & 1
 
 
 def _host(peer):
@@ -2035,8 +2037,7 @@ class Engine:
         if _index(p, data) >= 0:
             if len(data) < 4 or data[0] >> 4 != 4:
                 return None
-            p[_MID] = data[2] << 8 | data[3]
-            return self.empty(RST, p[_MID])  # it claims to be a CON
+            return self.empty(RST, data[2] << 8 | data[3])  # it claims to be a CON
         if p[_MTYPE] > NON or not 0 < p[_CODE] < 32:
             return self._receive_other(p)
         return self._serve(_ANSWER)
@@ -2382,7 +2383,8 @@ class Engine:
             if entry[1] == token and entry[0] == peer:
                 self._check_room()
                 self.extend(None, message)  # which may make it a NON
-                mtype = mtype if message.mtype is None else message.mtype
+                if message.mtype is not None:
+                    mtype = message.mtype
                 record = self.enqueue(message, peer, mtype, token, timeout_ms)
                 self._pending.remove(entry)
                 if entry[4] >> (code >> 5) - 1 & 1:  # the request does not want it
@@ -2522,7 +2524,7 @@ class Engine:
     def _take_mid(self, now_ms):
         """The next message ID; each goes out at most once in EXCHANGE_LIFETIME (RFC 7252 section 4.4)."""
         used = self._mids_used
-        self._mids_free_ms[used >> 12] = self.wake(ticks_add(self.now_ms, self.tuning.exchange_lifetime_ms))
+        self._mids_free_ms[used >> 12] = self.wake(ticks_add(now_ms, self.tuning.exchange_lifetime_ms))
         self._mids_used = used + 1 & 0xFFFF
         return self._first_mid + used & 0xFFFF
 
@@ -3040,8 +3042,7 @@ class Endpoint(Engine):
         Raises Timeout, Reset, Rejected, Closed, Full, or what an extension names; OSError if the name is not known;
         TypeError and ValueError as Message and send; RuntimeError in a handler.
         """
-        message = Message(method, uri=uri, payload=payload, **options)
-        record = self._exchange(message, timeout_ms)
+        record = self._exchange(Message(method, uri=uri, payload=payload, **options), timeout_ms)
         if record.error:
             raise record.error(uri)
         return record.response and record.response.message
