@@ -500,22 +500,22 @@ def _check(name, value, min, max):
     return value
 
 
-def _put_header(out, delta, length):
-    """Append an option's header to the bytearray `out`; allocates nothing while `out` has the capacity."""
-    at = len(out)
-    out.append(0)
-    out[at] = _put_extension(out, delta) << 4 | _put_extension(out, length)
+def _put_header(buffer, delta, length):
+    """Append an option's header to the bytearray `buffer`; allocates nothing while `buffer` has the capacity."""
+    at = len(buffer)
+    buffer.append(0)
+    buffer[at] = _put_extension(buffer, delta) << 4 | _put_extension(buffer, length)
 
 
-def _put_extension(out, n):
+def _put_extension(buffer, n):
     """Append what of `n` does not fit into four bits; returns these."""
     if n < 13:
         return n
     if n < 269:
-        out.append(n - 13)
+        buffer.append(n - 13)
         return 13
-    out.append(n - 269 >> 8)
-    out.append(n - 269 & 255)
+    buffer.append(n - 269 >> 8)
+    buffer.append(n - 269 & 255)
     return 14
 
 
@@ -606,15 +606,15 @@ def _replace(p, number, values):
         _add(p, number, values[at])
 
 
-def _cache_options(p, ignored):
-    """The options of `p` that count for a cache, see Message.get_cache_key, but for the numbers `ignored`; encoded."""
+def _cache_options(p, ignore_options):
+    """The options of `p` that count for a cache, encoded; see Message.get_cache_key."""
     out = bytearray()
     at = p[_START]
     before = p[_NUMBER] = 0
     while at < p[_END]:
         at = _step(p, at)
         number = p[_NUMBER]
-        if number & 0x1E != 0x1C and number != _OBSERVE and number not in ignored:
+        if number & 0x1E != 0x1C and number != _OBSERVE and number not in ignore_options:
             _put_header(out, number - before, p[_STOP] - at)
             out += p[_DATA][at : p[_STOP]]
             before = number
@@ -2101,8 +2101,8 @@ class Engine:
             while at < p[_END]:
                 _step(p, at)
                 at = p[_STOP]
-                if p[_NUMBER] > _MAX_KNOWN and p[_NUMBER] & 1 and p[_NUMBER] | 4 != 39:
-                    return BAD_OPTION  # neither Proxy-Uri nor Proxy-Scheme
+                if p[_NUMBER] > _MAX_KNOWN and p[_NUMBER] & 1 and p[_NUMBER] not in (_PROXY_URI, _PROXY_SCHEME):
+                    return BAD_OPTION
             return PROXYING_NOT_SUPPORTED
         if p[_SEEN] & 1 << _HOP_LIMIT and not _uint_option(p, _HOP_LIMIT):
             return BAD_REQUEST  # RFC 8768 section 3
@@ -2357,7 +2357,7 @@ class Engine:
         on a board, and the datagram; with an extension as much for a copy, so that `message` may be used again at once.
         """
         if message is self._request or message is self._response:
-            raise ValueError("this message is used again: send its copy()")
+            raise ValueError("it is used again: send a copy()")
         p = message.packet
         peer = p[_REMOTE] if remote is None else remote
         mtype = p[_MTYPE]
@@ -2394,7 +2394,7 @@ class Engine:
 
     def _check_room(self):
         if len(self._queue) >= self._limits[1]:
-            raise Full("%d messages are queued; see Endpoint(queued=)" % len(self._queue))
+            raise Full("%d messages are queued already" % len(self._queue))
 
     def enqueue(self, message, peer, mtype, token, timeout_ms):
         """Queue `message` with type and token as given; returns its TransmissionRecord. Raises as send."""
@@ -2634,8 +2634,8 @@ if _ON_CPYTHON:
         def __init__(self):
             self.poll = select.poll()
 
-        def register(self, sock, events):
-            self.poll.register(sock, events)  # TypeError: it cannot be polled
+        def register(self, sock, _):
+            self.poll.register(sock, _POLLIN)  # TypeError: it cannot be polled
             self[sock.fileno()] = sock
 
         def unregister(self, sock):
@@ -2718,7 +2718,7 @@ class Endpoint(Engine):
             self._family = family or getattr(sock, "family", None)  # None: whatever an address is of
             self.reopens_on_empty = False
         elif socket is None:
-            raise ValueError("no sockets here: give Endpoint a transport sock")
+            raise ValueError("no sockets here: pass sock=")
         else:
             self._family = family or (socket.AF_INET6 if ":" in host else socket.AF_INET)
             if port is not None:
@@ -2791,7 +2791,7 @@ class Endpoint(Engine):
         Raises TypeError for what is no socket or transport, ValueError if one of both is secure.
         """
         if not hasattr(sock, "recvfrom"):
-            raise TypeError("a transport has sendto and recvfrom, not %r" % (sock,))
+            raise TypeError("%r has no sendto and recvfrom" % (sock,))
         if getattr(sock, "is_secure", False) != self.is_secure:
             raise ValueError("coap, coaps: an endpoint each")
         if is_group:
