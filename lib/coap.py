@@ -2037,7 +2037,8 @@ class Engine:
         if _index(p, data) >= 0:
             if len(data) < 4 or data[0] >> 4 != 4:
                 return None
-            return self.empty(RST, data[2] << 8 | data[3])  # it claims to be a CON
+            p[_MID] = data[2] << 8 | data[3]
+            return self.empty(RST, p[_MID])  # it claims to be a CON
         if p[_MTYPE] > NON or not 0 < p[_CODE] < 32:
             return self._receive_other(p)
         return self._serve(_ANSWER)
@@ -2077,8 +2078,9 @@ class Engine:
 
     def _note(self, p, code):
         """Note the request, refused with `code` or not: its slot is in _slot; returns False if there is no room."""
-        lifetime_ms = self.tuning.non_lifetime_ms if p[_MTYPE] else self.tuning.exchange_lifetime_ms
-        until_ms = self.wake(ticks_add(self.now_ms, lifetime_ms))
+        until_ms = self.wake(
+            ticks_add(self.now_ms, self.tuning.non_lifetime_ms if p[_MTYPE] else self.tuning.exchange_lifetime_ms)
+        )
         duplicates = self._duplicates
         if not self._is_unwrapped and (code or p[_CODE] == FETCH):
             self._slot = duplicates.note(p, p[_MID] % duplicates.recent, until_ms)
@@ -2883,7 +2885,7 @@ class Endpoint(Engine):
         left = None
         while left != self._left:
             left = self._left
-            for ready in transports or self._ready(wait_ms):
+            for ready in self._ready(wait_ms) if transports is None else transports:
                 before = self._left
                 try:
                     self._receive_from(ready[0])
@@ -2894,7 +2896,7 @@ class Endpoint(Engine):
                         self.log("no memory to handle a datagram", error)
                 if self.received is not None or self._left <= 0:
                     return
-            if transports:
+            if transports is not None:
                 return
             wait_ms = 0
 
