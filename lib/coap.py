@@ -2799,6 +2799,8 @@ class Endpoint(Engine):
         if is_group:
             self._groups[sock] = None
         try:
+            if not _ON_CPYTHON:  # what cannot be registered leaves an entry in the poller, on which ipoll crashes
+                select.poll().register(sock, _POLLIN)
             self._poller.register(sock, _POLLIN)
             self._polled.append((sock,))
         except (AttributeError, OSError, TypeError):  # nothing that can be polled
