@@ -2710,7 +2710,7 @@ class Endpoint(Engine):
         self._polled = []  # (socket,) of each, as ipoll has them
         self._unpolled = []  # (transport,) of each that cannot be polled
         self._poller = select and (_Poll() if _ON_CPYTHON else select.poll())
-        self._ready = select and self._poller.ipoll
+        self._ready = self._poller.ipoll if select else bytes  # which of 0 is empty: nothing is ready
         self._groups = {}  # socket registered as receiving for a group -> what join() was given
         self._port = port
         self._bound_to = self._reopened_ms = None
@@ -2887,7 +2887,7 @@ class Endpoint(Engine):
         left = None
         while left != self._left:
             left = self._left
-            for ready in self._ready(wait_ms) if transports is None else transports:
+            for ready in transports or self._ready(wait_ms):
                 before = self._left
                 try:
                     self._receive_from(ready[0])
@@ -2898,7 +2898,7 @@ class Endpoint(Engine):
                         self.log("no memory to handle a datagram", error)
                 if self.received is not None or self._left <= 0:
                     return
-            if transports is not None:
+            if transports:
                 return
             wait_ms = 0
 
