@@ -25,7 +25,6 @@ iPATCH. Times are milliseconds of `ticks_ms`, which wrap: compare them by `ticks
 import gc
 import os
 import sys
-import time
 
 try:
     from micropython import const
@@ -43,7 +42,12 @@ except ImportError:  # firmware without a network: the protocol still works over
 
 try:
     from time import sleep_ms, ticks_add, ticks_diff, ticks_ms
-except ImportError:  # CPython: the same 30 bit milliseconds as on a board, so that they wrap alike
+
+    _ON_CPYTHON = False
+except ImportError:  # the same 30 bit milliseconds as on a board, so that they wrap alike
+    import time
+
+    _ON_CPYTHON = True
 
     def sleep_ms(wait_ms):
         time.sleep(wait_ms / 1000)
@@ -59,10 +63,9 @@ except ImportError:  # CPython: the same 30 bit milliseconds as on a board, so t
 
 
 # A builtin is looked for in the module first, which takes MicroPython long where it is not there: these are there
-bytearray, bytes, isinstance, len, min, str, tuple, type = bytearray, bytes, isinstance, len, min, str, tuple, type
+bytearray, bytes, isinstance, len, str, tuple, type = bytearray, bytes, isinstance, len, str, tuple, type
 
 VERSION = "0.1.0"
-_ON_CPYTHON = not hasattr(time, "sleep_ms")
 
 # Message types (RFC 7252 section 3)
 CON = const(0)
@@ -186,7 +189,7 @@ _LENGTHS = (
     0xF, 0x1F, -2, -2, 0x1F, -2, 3, 0x1FF,
 )  # fmt: skip
 _LARGE = (35, 39, 60, 252, 258, 292)  # numbers of the places 29 to 34
-_LONGEST = {29: 1034, 32: 40}  # Proxy-Uri and Echo
+_NO_OPTION = const("no field or option is named ")
 # The options by name; below 0: read and assigned as a tuple of several values
 _NAMES = {
     "if_match": -1,
@@ -397,7 +400,8 @@ def _fits(place, length):
     """Whether a value of the option at `place` may have `length` bytes."""
     if not _LENGTHS[place] >> length & 1:
         return False
-    return length <= 40 or length <= (65804 if _FORMAT[place] == _ANY else _LONGEST.get(place, 255))
+    # 40 bytes has the longest Echo, place 32; 29 is Proxy-Uri
+    return length <= 40 or place != 32 and length <= (65804 if _FORMAT[place] == _ANY else 1034 if place == 29 else 255)
 
 
 def _text(value, number):
@@ -425,7 +429,7 @@ def _read_value(p, start, place):
     return kind == _EMPTY or bytes(value)
 
 
-def _values(p, number, is_one=False):
+def _values(p, number, is_one):
     """The values of option `number` in `p`, a tuple in their order, or the first; none of a forbidden length."""
     if p[_START] and number <= _MAX_KNOWN and not p[_SEEN] >> number & 1:
         return ()
@@ -459,7 +463,7 @@ def _encode_value(number, value):
     """`value` as the bytes of option `number`; raises TypeError or ValueError if the option cannot hold it."""
     place = number
     if not 0 < number <= _MAX_KNOWN:
-        _check("option number", number, 1, 65535)
+        _check("number", number, 1, 65535)
         place = _place(number)
     kind = _FORMAT[place]
     if (kind == _STRING or kind == _ANY) and isinstance(value, str):
@@ -479,40 +483,48 @@ def _uint_bytes(value):
     """The fewest bytes that hold `value`, 0 to 2**32 - 1 (RFC 7252 section 3.2)."""
     if 0 <= value < 256:
         return value.to_bytes(1, "big") if value else b""
-    _check("an option value", value, 0, 0xFFFFFFFF)
+    _check("value", value, 0, 0xFFFFFFFF)
     return value.to_bytes(4, "big").lstrip(b"\0")
 
 
-def _check(name, value, lowest, highest):
-    """Raise TypeError or ValueError unless `value` is an int from `lowest` to `highest`."""
-    if not isinstance(value, int):
-        raise TypeError("%s is an int, not %r" % (name, value))
-    if not lowest <= value <= highest:
-        raise ValueError("%s is %d to %d, not %d" % (name, lowest, highest, value))
+def _check_type(name, value, kind):
+    """Raise TypeError unless the argument `name` has a `value` of the class `kind`."""
+    if not isinstance(value, kind):
+        raise TypeError("%s takes %s, not %r" % (name, kind.__name__, value))
 
 
-def _put_header(out, delta, length):
-    """Append an option's header to the bytearray `out`; allocates nothing while `out` has the capacity."""
-    at = len(out)
-    out.append(0)
-    out[at] = _put_extension(out, delta) << 4 | _put_extension(out, length)
+def _check(name, value, min, max):
+    """Return the `value` of the argument `name`; raises TypeError or ValueError unless it is an int, `min` to `max`."""
+    _check_type(name, value, int)
+    if not min <= value <= max:
+        raise ValueError("%s is %d to %d, not %d" % (name, min, max, value))
+    return value
 
 
-def _put_extension(out, n):
+def _put_header(buffer, delta, length):
+    """Append an option's header to the bytearray `buffer`; allocates nothing while `buffer` has the capacity."""
+    at = len(buffer)
+    buffer.append(0)
+    buffer[at] = _put_extension(buffer, delta) << 4 | _put_extension(buffer, length)
+
+
+def _put_extension(buffer, n):
     """Append what of `n` does not fit into four bits; returns these."""
     if n < 13:
         return n
     if n < 269:
-        out.append(n - 13)
+        buffer.append(n - 13)
         return 13
-    out.append(n - 269 >> 8)
-    out.append(n - 269 & 255)
+    buffer.append(n - 269 >> 8)
+    buffer.append(n - 269 & 255)
     return 14
 
 
 def _token(p):
-    """The token of `p` as bytes."""
-    return p[_DATA][4 : p[_START]] if p[_START] else p[_TOKEN]
+    """The token of `p` as bytes; of a response that a handler is filling its request has it."""
+    if p[_START]:
+        return p[_DATA][4 : p[_START]]
+    return _token(p[_REQUEST].packet) if p[_TOKEN] is None else p[_TOKEN]
 
 
 def _payload(p):
@@ -545,52 +557,42 @@ def _add(p, number, value):
         data += value
         p[_LAST] = number
         p[_END] = len(data)
-        return
-    _insert(p, number, value)
-
-
-def _insert(p, number, value):
-    """Add an option that does not come last."""
-    data = p[_DATA]
-    at = p[_NUMBER] = before = 0
-    while at < len(data):
-        start = _step(p, at)
-        if p[_NUMBER] > number:  # this one goes behind, its header counts from the new one
-            piece = bytearray()
-            _put_header(piece, number - before, len(value))
-            piece += value
-            _put_header(piece, p[_NUMBER] - number, p[_STOP] - start)
-            data[at:start] = piece
-            p[_END] = len(data)
-            return
-        before = p[_NUMBER]
-        at = p[_STOP]
-    p[_LAST] = before  # so it was unknown, and is not above the new one
-    _add(p, number, value)
+    else:
+        _splice(p, number, value)
 
 
 def _remove(p, number):
     """Remove all options `number` from `p`."""
     if p[_START]:
         _own(p)
-    if number > p[_LAST]:
-        return
+    if number <= p[_LAST]:
+        _splice(p, number, None)
+
+
+def _splice(p, number, value):
+    """Add an option behind those up to `number`, or, if `value` is None, remove those of that number."""
     data = p[_DATA]
     at = first = p[_NUMBER] = before = 0
     while at < len(data):
         start = _step(p, at)
-        if p[_NUMBER] > number:  # its header counts from the one before those removed
+        if p[_NUMBER] > number:  # the header of this one counts from another from now on
             piece = bytearray()
+            if value is not None:
+                _put_header(piece, number - before, len(value))
+                piece += value
+                before = number
             _put_header(piece, p[_NUMBER] - before, p[_STOP] - start)
             data[first:start] = piece
             break
         at = p[_STOP]
-        if p[_NUMBER] < number:
+        if value is not None or p[_NUMBER] < number:
             before = p[_NUMBER]
             first = at
     else:
         data[first:] = b""
         p[_LAST] = before
+        if value is not None:  # the last number was unknown
+            _add(p, number, value)
     p[_END] = len(data)
 
 
@@ -605,15 +607,15 @@ def _replace(p, number, values):
         _add(p, number, values[at])
 
 
-def _cache_options(p, ignored):
-    """The options of `p` that count for a cache, see Message.get_cache_key, but for the numbers `ignored`; encoded."""
+def _cache_options(p, ignore_options):
+    """The options of `p` that count for a cache, encoded; see Message.get_cache_key."""
     out = bytearray()
     at = p[_START]
     before = p[_NUMBER] = 0
     while at < p[_END]:
         at = _step(p, at)
         number = p[_NUMBER]
-        if number & 0x1E != 0x1C and number != _OBSERVE and number not in ignored:
+        if number & 0x1E != 0x1C and number != _OBSERVE and number not in ignore_options:
             _put_header(out, number - before, p[_STOP] - at)
             out += p[_DATA][at : p[_STOP]]
             before = number
@@ -652,13 +654,11 @@ def _view(packet):
     return message
 
 
-def _no_option(name, error=AttributeError):
-    """Raise `error` for a name that _NAMES does not have."""
-    raise error("no field or option is named " + name)
-
-
-def _set_option(p, name, number, value):
-    """Put `value` in the place of all options of that name and number in _NAMES, as Options has it."""
+def _set_option(p, name, value, error=TypeError):
+    """Put `value` in the place of all options of that name, as Options has it; raises `error` if there is none."""
+    number = _NAMES.get(name)
+    if number is None:
+        raise error(_NO_OPTION + name)
     if value is None or value is False:
         _remove(p, abs(number))
     elif number < 0:
@@ -681,16 +681,18 @@ class Options:
     """
 
     def __getattr__(self, name):
-        number = _NAMES.get(name) or _no_option(name)
+        number = _NAMES.get(name)
+        if number is None:
+            raise AttributeError(_NO_OPTION + name)
         if number < 0:
-            return _values(self.packet, -number)
+            return _values(self.packet, -number, False)
         values = _values(self.packet, number, True)
         if values:
             return values[0]
         return False if number == _IF_NONE_MATCH else None
 
     def __setattr__(self, name, value=None):
-        _set_option(self.packet, name, _NAMES.get(name) or _no_option(name), value)
+        _set_option(self.packet, name, value, AttributeError)
 
     __delattr__ = __setattr__
 
@@ -742,12 +744,13 @@ class Message:
         ]  # fmt: skip
         if buffer is not None:
             self.kept = buffer, len(buffer)
+        # What may be wrong is assigned once more, which checks and converts it
         if code is not None and (type(code) is not int or not 0 <= code <= 255):
             self.code = code
-        if mtype is not None:
-            _check("mtype", mtype, 0, 3)
-        if mid is not None:
-            _check("mid", mid, 0, 65535)
+        if mtype is not None and (type(mtype) is not int or not 0 <= mtype <= RST):
+            self.mtype = mtype
+        if mid is not None and (type(mid) is not int or not 0 <= mid <= 65535):
+            self.mid = mid
         if type(token) is not bytes or len(token) > 8:
             self.token = token
         if type(payload) is not bytes:
@@ -758,7 +761,7 @@ class Message:
                 p[_REMOTE] = remote
         if options:
             for name in options:
-                _set_option(p, name, _NAMES.get(name) or _no_option(name, TypeError), options[name])
+                _set_option(p, name, options[name])
 
     code = _field(_CODE)
     mtype = _field(_MTYPE)
@@ -770,17 +773,14 @@ class Message:
     @property
     def token(self):
         """The token, 0 to 8 bytes."""
-        p = self.packet
-        if not p[_START] and p[_TOKEN] is None:  # a response that a handler is filling: its request has it
-            p = p[_REQUEST].packet
-        return _token(p)
+        return _token(self.packet)
 
     @token.setter
     def token(self, value):
         if not isinstance(value, _BYTES):
             raise TypeError("a token is bytes, not %r" % (value,))
         value = bytes(value)
-        _check("a token's size", len(value), 0, 8)
+        _check("token_len", len(value), 0, 8)
         if self.packet[_START]:
             _own(self.packet)
         self.packet[_TOKEN] = value
@@ -793,8 +793,7 @@ class Message:
     @payload.setter
     def payload(self, value):
         if not isinstance(value, _BYTES):
-            if not isinstance(value, str):
-                raise TypeError("a payload is str or bytes: %r" % (value,))
+            _check_type("payload", value, str)
             value = value.encode()
         elif type(value) is memoryview:  # whose items may be larger than bytes
             value = bytes(value)
@@ -823,14 +822,15 @@ class Message:
         while at < p[_END]:
             at = _step(p, at)
             value = _read_value(p, at, _place(p[_NUMBER]))
-            stop = p[_STOP]
-            found.append((p[_NUMBER], bytes(p[_DATA][at:stop]) if value is None else value))
-            at = stop
+            if value is None:
+                value = bytes(p[_DATA][at : p[_STOP]])
+            found.append((p[_NUMBER], value))
+            at = p[_STOP]
         return tuple(found)
 
     def find_option(self, number):
         """The values of option `number`, a tuple in the order of the message; without those of a forbidden length."""
-        return _values(self.packet, number)
+        return _values(self.packet, number, False)
 
     def add_option(self, number, value):
         """Add one value of option `number` (1 to 65535) behind those there; returns self.
@@ -886,16 +886,16 @@ class Message:
 
         Raises ValueError if code, mtype or mid is missing, or if the buffer is too small.
         """
-        kept = self.kept
-        if kept is not None:
-            needed_len = _packed_len(self.packet, self.token)
-            if needed_len > kept[1]:
-                raise ValueError("the message needs %d bytes, its buffer has %d" % (needed_len, kept[1]))
-            self.write(kept[0])
-            return kept[0]
-        out = bytearray(64)  # one that grows moves
-        self.write(out)
-        return bytes(out)
+        if self.kept is None:
+            out = bytearray(64)  # one that grows moves
+            self.write(out)
+            return bytes(out)
+        buffer, buffer_len = self.kept
+        packed_len = _packed_len(self.packet, self.token)
+        if packed_len > buffer_len:
+            raise ValueError("%d bytes, but a buffer of %d" % (packed_len, buffer_len))
+        self.write(buffer)
+        return buffer
 
     def write(self, buffer, mtype=None, mid=None, token=None):
         """Write the message into the bytearray `buffer`, whose length becomes the message's.
@@ -909,10 +909,10 @@ class Message:
             mtype = p[_MTYPE]
             mid = p[_MID]
             if p[_CODE] is None or mtype is None or mid is None:
-                raise ValueError("a message to encode needs code, mtype and mid")
-            token = self.token if p[_START] or p[_TOKEN] is None else p[_TOKEN]
+                raise ValueError("this needs code, mtype and mid")
+            token = _token(p) if p[_START] or p[_TOKEN] is None else p[_TOKEN]
             if not p[_CODE] and _packed_len(p, token) > 4:
-                raise ValueError("an empty message takes only code, mtype and mid")
+                raise ValueError("an empty message has no content")
         if len(buffer) < 4:
             buffer[:] = b"0000"
         buffer[0] = 0x40 | mtype << 4 | len(token)
@@ -947,7 +947,7 @@ class Message:
             if name in ("code", "mtype", "mid", "token", "payload", "remote", "transport_tuning"):
                 setattr(copy, name, changes[name])
             else:
-                _set_option(p, name, _NAMES.get(name) or _no_option(name, TypeError), changes[name])
+                _set_option(p, name, changes[name])
         return copy
 
     def set_request_uri(self, uri, set_uri_host=True):
@@ -956,8 +956,7 @@ class Message:
         Uri-Host is left out for an IP literal, and if `set_uri_host` is False. A scheme other than coap and coaps
         goes whole into Proxy-Uri. Raises ValueError for what is no absolute URI or has a fragment or userinfo.
         """
-        if not isinstance(uri, str):
-            raise TypeError("a URI is a str, not %r" % (uri,))
+        _check_type("URI", uri, str)
         if _PARSED[0] != uri:
             _PARSED[1] = _parse_uri(uri)
             _PARSED[0] = uri
@@ -994,7 +993,7 @@ class Message:
         if opt.uri_host is not None and not is_group:
             host = opt.uri_host if _is_ip_literal(opt.uri_host) else _quote((opt.uri_host,), "", _PLAIN[:-2])
         if host is None:
-            raise ValueError("the request has neither Uri-Host nor remote")
+            raise ValueError("neither Uri-Host nor remote")
         port = opt.uri_port or port
         scheme = opt.proxy_scheme or request.packet[_SCHEME] or "coap"
         uri = "%s://%s" % (scheme, host)
@@ -1079,21 +1078,21 @@ def _parse_uri(uri):
     scheme, mark, rest = uri.partition("://")
     scheme = scheme.lower()
     if not mark or "#" in uri or "/" in scheme or "?" in scheme or not scheme[:1].isalpha():
-        raise ValueError("write coap://host[:port]/path?query without fragment, not %r" % uri)
+        raise ValueError("a URI is coap://host[:port]/path?query, not %r" % uri)
     p = Message().packet
     if scheme != "coap" and scheme != "coaps":
-        _add(p, _PROXY_URI, _encode_value(_PROXY_URI, uri))
+        _replace(p, _PROXY_URI, (uri,))
         return p
     rest, mark, query = rest.partition("?")
     authority, _, path = rest.partition("/")
     host, port = _split_authority(authority)
     if not _is_ip_literal(host):
         host = _unquote(host)
-        _add(p, _URI_HOST, _encode_value(_URI_HOST, host))
-    for segment in _split_path(path) if path else ():
-        _add(p, _URI_PATH, _encode_value(_URI_PATH, segment))
-    for part in query.split("&") if mark else ():
-        _add(p, _URI_QUERY, _encode_value(_URI_QUERY, _unquote(part)))
+        _replace(p, _URI_HOST, (host,))
+    if path:
+        _replace(p, _URI_PATH, _split_path(path))
+    if mark:
+        _replace(p, _URI_QUERY, map(_unquote, query.split("&")))
     p[_REMOTE] = "%s:%d" % (host, port or (5683 if scheme == "coap" else 5684))
     p[_SCHEME] = scheme
     return p
@@ -1104,8 +1103,9 @@ def _split_authority(text):
     host, mark, port = text.rpartition(":")
     if not mark or "]" in port:
         host, port = text, ""
-    name = host[1:-1] if host[:1] == "[" and host[-1:] == "]" else host.replace(":", "[")
-    if not name or "[" in name or "]" in name or "@" in name or port and _number(port) < 0:
+    is_ipv6 = host[:1] == "[" and host[-1:] == "]"
+    name = host[1:-1] if is_ipv6 else host
+    if not name or is_ipv6 != (":" in name) or "[" in name or "]" in name or "@" in name or port and _number(port) < 0:
         raise ValueError("a host is name[:port] or [IPv6][:port], not %r" % text)
     if port:
         _check("a port", int(port), 1, 65535)
@@ -1142,19 +1142,16 @@ def _split_path(path):
 
 
 def _unquote(text):
-    """`text` percent-decoded; raises ValueError if that is no UTF-8."""
+    """`text` percent-decoded; raises ValueError if it cannot be."""
     parts = text.split("%")
     out = bytearray(parts.pop(0).encode())
-    for part in parts:
-        digits = part[:2]
-        if len(digits) < 2 or digits.strip("0123456789abcdefABCDEF"):
-            raise ValueError("% takes two hexadecimal digits in " + text)
-        out.append(int(digits, 16))
-        out += part[2:].encode()
     try:
+        for part in parts:
+            out.append(bytes.fromhex(part[:2])[0])  # IndexError: there are none
+            out += part[2:].encode()
         return str(out, "utf-8")
-    except ValueError:
-        raise ValueError("% encodes what is not UTF-8 in " + text) from None
+    except (IndexError, ValueError):
+        raise ValueError("% takes two hexadecimal digits, of UTF-8, in " + text) from None
 
 
 _PLAIN = b"-._~!$&'()*+,;=:@"  # what a path segment has as it is, besides letters and digits (RFC 3986)
@@ -1230,22 +1227,17 @@ class Tuning:
     """
 
     def __init__(self, ack_timeout_ms=2000, ack_random_percent=150, max_retransmit=4, nstart=1, leisure_ms=5000):
-        _check("ack_timeout_ms", ack_timeout_ms, 1, 600000)
-        _check("ack_random_percent", ack_random_percent, 100, 1000)
-        _check("max_retransmit", max_retransmit, 0, 10)
-        _check("nstart", nstart, 1, 65535)
-        _check("leisure_ms", leisure_ms, 0, 600000)
-        self.ack_timeout_ms = ack_timeout_ms
-        self.ack_random_percent = ack_random_percent
-        self.max_retransmit = max_retransmit
-        self.nstart = nstart
-        self.leisure_ms = leisure_ms
+        self.ack_timeout_ms = _check("ack_timeout_ms", ack_timeout_ms, 1, 600000)
+        self.ack_random_percent = _check("ack_random_percent", ack_random_percent, 100, 1000)
+        self.max_retransmit = _check("max_retransmit", max_retransmit, 0, 10)
+        self.nstart = _check("nstart", nstart, 1, 65535)
+        self.leisure_ms = _check("leisure_ms", leisure_ms, 0, 600000)
         longest_ms = ack_timeout_ms * ack_random_percent // 100
         self.max_transmit_span_ms = longest_ms * ((1 << max_retransmit) - 1)
         self.max_transmit_wait_ms = longest_ms * ((2 << max_retransmit) - 1)
         self.non_lifetime_ms = self.max_transmit_span_ms + _MAX_LATENCY_MS
-        self.exchange_lifetime_ms = self.non_lifetime_ms + _MAX_LATENCY_MS + ack_timeout_ms
-        _check("exchange_lifetime_ms", self.exchange_lifetime_ms, 0, _FAR_MS)
+        lifetime_ms = self.non_lifetime_ms + _MAX_LATENCY_MS + ack_timeout_ms
+        self.exchange_lifetime_ms = _check("exchange_lifetime_ms", lifetime_ms, 0, _FAR_MS)
 
 
 # Life of a TransmissionRecord
@@ -1303,6 +1295,12 @@ class TransmissionRecord:
     def is_done(self):
         """Whether the exchange has ended: with a response or `error`, or sent with nothing to come."""
         return self.state == _ENDED
+
+    def park(self):
+        """Keep it open without retransmission or timeout, until an extension ends it."""
+        self.state = _PARKED
+        self.transmissions_left = 0
+        self.next_event_ms = None
 
     def cancel(self):
         """Give it up: no retransmission; a response still coming is answered with Reset."""
@@ -1368,7 +1366,7 @@ class ReceptionRecord:
         if not isinstance(code, Message):
             response = Message(code, payload=payload, **options)
         elif payload or options:
-            raise TypeError("a Message has its payload and options already")
+            raise TypeError("payload and options are in it")
         engine = self.endpoint
         request = self.message
         token = request.token
@@ -1379,7 +1377,7 @@ class ReceptionRecord:
             response = response.copy()  # an extension may change it, and it may be used again
             engine.extend(request, response)
         if _packed_len(response.packet, token) > engine.datagram_len:
-            raise ValueError("the response is longer than datagram_len")
+            raise ValueError("a response beyond datagram_len")
         if _is_unwanted(request.packet, response.code):
             if is_con and not self.is_acknowledged:
                 self.ack()
@@ -1401,7 +1399,7 @@ def _unwanted(p):
 
 def _is_unwanted(p, code):
     """Whether the request `p`, a datagram, wants no response of the class of `code` (RFC 7967 section 2.1)."""
-    return p[_SEEN] & _HAS_NO_RESPONSE != 0 and _unwanted(p) >> (code >> 5) - 1 & 1 != 0
+    return p[_SEEN] & _HAS_NO_RESPONSE and _unwanted(p) >> (code >> 5) - 1 & 1
 
 
 def _host(peer):
@@ -1456,7 +1454,7 @@ class Resource:
 
     def on(self, method):
         """A decorator that sets the handler of `method`, 1 to 7; returns it. Raises TypeError or ValueError."""
-        _check("a method", method, 1, 7)
+        _check("method", method, 1, 7)
         return lambda handler: self(handler, method)
 
     def __call__(self, handler, method=0):
@@ -1510,7 +1508,7 @@ def _link(path, attributes):
         link += ";" + name.rstrip("_")
         if isinstance(value, str):
             if '"' in value or "\\" in value:
-                raise ValueError("a link cannot have quotes or backslashes: " + value)
+                raise ValueError("no quotes or backslashes: " + value)
             link += '="%s"' % value
         elif value is not True:
             link += "=%d" % value
@@ -1552,12 +1550,9 @@ class _Duplicates:
     """
 
     def __init__(self, recent, kept, kept_per_host):
-        _check("recent", recent, 1, 4096)
-        _check("kept", kept, 0, 4096)
-        _check("kept_per_host", kept_per_host, 1, 4096)
-        slots = recent + kept
-        self.recent = recent
-        self.kept_per_host = kept_per_host
+        self.recent = _check("recent", recent, 1, 4096)
+        self.kept_per_host = _check("kept_per_host", kept_per_host, 1, 4096)
+        slots = recent + _check("kept", kept, 0, 4096)
         self.mids = [-1] * slots  # -1: free
         self.peers = [None] * slots
         self.hosts = [None] * slots
@@ -1579,14 +1574,6 @@ class _Duplicates:
                 if ticks_diff(self.until_ms[slot], now_ms) > 0:
                     return slot
         return -1
-
-    def known(self, peer):
-        """`peer`, or the address equal to it that is held already.
-
-        Each datagram comes with a new address. Those that are held would lie all over the heap, and leave no room in
-        one piece for the next datagram.
-        """
-        return self.peers[self.peers.index(peer)] if peer in self.peers else peer
 
     def note(self, p, slot, until_ms):
         """Fill a slot; its reply is empty. Returns it."""
@@ -1815,7 +1802,7 @@ def _serving(engine):
             stop = start + r[_END]
             if stop + len(r[_PAYLOAD]) >= engine.datagram_len and (result is None or result is REPLY):
                 if engine.log:
-                    engine.log("the response is longer than datagram_len", len(r[_PAYLOAD]))
+                    engine.log("a response beyond datagram_len", len(r[_PAYLOAD]))
                 _prepare(r, p, INTERNAL_SERVER_ERROR)
             if p[_SEEN] & _HAS_NO_RESPONSE and _is_unwanted(p, r[_CODE]):
                 result = NO_RESPONSE
@@ -1878,14 +1865,9 @@ class Engine:
     ):
         if not _ON_CPYTHON:
             gc.collect()  # what importing has left lies in the way of what is to stay in one piece
-        _check("transmissions", transmissions, 1, 4096)
-        _check("queued", queued, 1, 4096)
-        _check("pending", pending, 0, 4096)
-        _check("group_responses", group_responses, 0, 4096)
-        _check("datagram_len", datagram_len, 64, 65507)
         self.random = random
         self.tuning = tuning or Tuning()
-        self.datagram_len = datagram_len
+        self.datagram_len = _check("datagram_len", datagram_len, 64, 65507)
         self.log = self.next_event_reason = self.peer = None  # peer: where the datagram that due() returned goes
         self.received = None  # the ReceptionRecord of the latest receive, if it is for the application
         self.now_ms = 0  # the time of the latest receive or due
@@ -1897,7 +1879,12 @@ class Engine:
         self._is_in_handler = self._is_unwrapped = False  # the request in hand was unwrapped: never handled twice
         self._slot = -1  # of the request in hand in the table of duplicates
         self._routes = {}  # routing key -> the latest Resource with it; None: those whose last segment varies
-        self._limits = transmissions, queued, pending, group_responses
+        self._limits = (
+            _check("transmissions", transmissions, 1, 4096),
+            _check("queued", queued, 1, 4096),
+            _check("pending", pending, 0, 4096),
+            _check("group_responses", group_responses, 0, 4096),
+        )
         self._open = []  # TransmissionRecords sent and not ended
         self._queue = []  # ... not sent yet
         self._answers = []  # (datagram, peer, time or None for at once)
@@ -1948,9 +1935,10 @@ class Engine:
                 hooks.reverse()
 
     def wake(self, at_ms):
-        """Have the extensions' `tick` called at `at_ms`, or before."""
+        """Have what is too old forgotten and the extensions' `tick` called at `at_ms`, or before; returns it."""
         if self._wake_ms is None or ticks_diff(at_ms, self._wake_ms) < 0:
             self._wake_ms = at_ms
+        return at_ms
 
     # -- resources
 
@@ -1968,8 +1956,7 @@ class Engine:
         /.well-known/core, unless the last segment varies; that path may be given, too, and is answered by your handlers
         then. Raises ValueError if the path is served already, ValueError or TypeError for what a path cannot be.
         """
-        if not isinstance(path, str):
-            raise TypeError("a path is a str, not %r" % (path,))
+        _check_type("path", path, str)
         if not self.resources and path != ".well-known/core":
             self.resource(".well-known/core", ct=LINKS).get(self._discover)
             self.resources[0].link = None  # it does not list itself
@@ -1993,7 +1980,7 @@ class Engine:
         other = resource.next = self._routes.get(key)  # the one before with this key
         while other is not None:
             if other.path == raw and (not raw or other.first_len == resource.first_len) and (other.link or is_prefix):
-                raise ValueError("%r is served already: keep what resource() returned" % path)
+                raise ValueError("%r is served: keep what resource() returned" % path)
             other = other.next
         self.resources.append(resource)
         self._routes[key] = resource
@@ -2108,7 +2095,9 @@ class Engine:
 
     def _note(self, p, code):
         """Note the request, refused with `code` or not: its slot is in _slot; returns False if there is no room."""
-        until_ms = self._until(self.tuning.non_lifetime_ms if p[_MTYPE] else self.tuning.exchange_lifetime_ms)
+        until_ms = self.wake(
+            ticks_add(self.now_ms, self.tuning.non_lifetime_ms if p[_MTYPE] else self.tuning.exchange_lifetime_ms)
+        )
         duplicates = self._duplicates
         if not self._is_unwrapped and (code or p[_CODE] == FETCH):
             self._slot = duplicates.note(p, p[_MID] % duplicates.recent, until_ms)
@@ -2131,8 +2120,8 @@ class Engine:
             while at < p[_END]:
                 _step(p, at)
                 at = p[_STOP]
-                if p[_NUMBER] > _MAX_KNOWN and p[_NUMBER] & 1 and p[_NUMBER] | 4 != 39:
-                    return BAD_OPTION  # neither Proxy-Uri nor Proxy-Scheme
+                if p[_NUMBER] > _MAX_KNOWN and p[_NUMBER] & 1 and p[_NUMBER] not in (_PROXY_URI, _PROXY_SCHEME):
+                    return BAD_OPTION
             return PROXYING_NOT_SUPPORTED
         if p[_SEEN] & 1 << _HOP_LIMIT and not _uint_option(p, _HOP_LIMIT):
             return BAD_REQUEST  # RFC 8768 section 3
@@ -2152,12 +2141,6 @@ class Engine:
             if _uint_option(p, _CONTENT_FORMAT) not in resource.takes:
                 return UNSUPPORTED_CONTENT_FORMAT
         return 0
-
-    def _until(self, wait_ms):
-        """The time `wait_ms` from now, when something is to be forgotten."""
-        until_ms = ticks_add(self.now_ms, wait_ms)
-        self.wake(until_ms)
-        return until_ms
 
     # -- answering
 
@@ -2303,7 +2286,7 @@ class Engine:
             return self.empty(RST, p[_MID]) if is_con else None
         if not is_con:
             return None
-        until_ms = self._until(self.tuning.exchange_lifetime_ms)
+        until_ms = self.wake(ticks_add(self.now_ms, self.tuning.exchange_lifetime_ms))
         self._duplicates.keep(p, self.now_ms, until_ms, self._pending)
         return self.empty(ACK, p[_MID])
 
@@ -2393,7 +2376,7 @@ class Engine:
         on a board, and the datagram; with an extension as much for a copy, so that `message` may be used again at once.
         """
         if message is self._request or message is self._response:
-            raise ValueError("what a handler was given is used again: send a copy()")
+            raise ValueError("it is used again: send a copy()")
         p = message.packet
         peer = p[_REMOTE] if remote is None else remote
         mtype = p[_MTYPE]
@@ -2401,13 +2384,13 @@ class Engine:
         token = message.token
         is_group = is_multicast(peer)
         if peer is None:
-            raise ValueError("the message has no remote: name the proxy, if its URI is not coap's")
+            raise ValueError("no remote: give one, for other schemes a proxy")
         if mtype is None:
             mtype = NON if is_group else CON
         if is_group and mtype == CON:
-            raise ValueError("a group takes NON only (RFC 7252 section 8.1)")
+            raise ValueError("a group takes no CON")  # RFC 7252 section 8.1
         if mtype > NON or code is None or 32 <= code < 64 or not code and (mtype == NON or _packed_len(p, token) > 4):
-            raise ValueError("send takes requests, responses, empty CONs; for ACK and RST see ReceptionRecord")
+            raise ValueError("send takes requests, responses and empty CONs")
         p[_REMOTE] = peer
         if timeout_ms is not None:
             _check("timeout_ms", timeout_ms, 0, _FAR_MS)
@@ -2419,17 +2402,18 @@ class Engine:
             if entry[1] == token and entry[0] == peer:
                 self._check_room()
                 self.extend(None, message)  # which may make it a NON
-                mtype = mtype if message.mtype is None else message.mtype
+                if message.mtype is not None:
+                    mtype = message.mtype
                 record = self.enqueue(message, peer, mtype, token, timeout_ms)
                 self._pending.remove(entry)
                 if entry[4] >> (code >> 5) - 1 & 1:  # the request does not want it
                     self.end(record, None)
                 return record
-        raise ValueError("no request of this remote and token awaits it")
+        raise ValueError("no request awaits this response")
 
     def _check_room(self):
         if len(self._queue) >= self._limits[1]:
-            raise Full("%d messages are queued; see Endpoint(queued=)" % len(self._queue))
+            raise Full("%d messages are queued already" % len(self._queue))
 
     def enqueue(self, message, peer, mtype, token, timeout_ms):
         """Queue `message` with type and token as given; returns its TransmissionRecord. Raises as send."""
@@ -2479,12 +2463,6 @@ class Engine:
         if self.hooks:
             for hook in self.hooks["response"]:
                 hook(request, response)
-
-    def park(self, record):
-        """Keep an exchange open without retransmission or timeout, until an extension ends it."""
-        record.state = _PARKED
-        record.transmissions_left = 0
-        record.next_event_ms = None
 
     def end(self, record, error):
         """End the exchange of `record`, with an exception class as its error or None."""
@@ -2568,7 +2546,7 @@ class Engine:
     def _take_mid(self, now_ms):
         """The next message ID; each goes out at most once in EXCHANGE_LIFETIME (RFC 7252 section 4.4)."""
         used = self._mids_used
-        self._mids_free_ms[used >> 12] = self._until(self.tuning.exchange_lifetime_ms)
+        self._mids_free_ms[used >> 12] = self.wake(ticks_add(now_ms, self.tuning.exchange_lifetime_ms))
         self._mids_used = used + 1 & 0xFFFF
         return self._first_mid + used & 0xFFFF
 
@@ -2591,17 +2569,13 @@ class Engine:
         """Forget what is too old, let the extensions do what is due; note when to do so again, soon if one raised."""
         self._wake_ms = None
         duplicates = self._duplicates
-        soonest_ms = _FAR_MS
         try:
             for slot in range(len(duplicates.mids)):
                 if duplicates.mids[slot] >= 0:
-                    left_ms = ticks_diff(duplicates.until_ms[slot], now_ms)
-                    if left_ms <= 0:
+                    if ticks_diff(duplicates.until_ms[slot], now_ms) <= 0:
                         duplicates.free(slot)
-                    elif left_ms < soonest_ms:
-                        soonest_ms = left_ms
-            if soonest_ms < _FAR_MS:
-                self.wake(ticks_add(now_ms, soonest_ms))
+                    else:
+                        self.wake(duplicates.until_ms[slot])
             for block in range(16):
                 free_ms = self._mids_free_ms[block]
                 if free_ms is not None:
@@ -2675,8 +2649,8 @@ if _ON_CPYTHON:
         def __init__(self):
             self.poll = select.poll()
 
-        def register(self, sock, events):
-            self.poll.register(sock, events)  # TypeError: it cannot be polled
+        def register(self, sock, _):
+            self.poll.register(sock, _POLLIN)  # TypeError: it cannot be polled
             self[sock.fileno()] = sock
 
         def unregister(self, sock):
@@ -2742,16 +2716,15 @@ class Endpoint(Engine):
 
     def __init__(self, port=None, host="0.0.0.0", family=None, sock=None, random=None, **tables):
         super().__init__(random or os.urandom, **tables)
-        if not isinstance(self.tuning, Tuning):
-            raise TypeError("tuning is a Tuning, not %r" % (self.tuning,))
+        _check_type("tuning", self.tuning, Tuning)
         self.now_ms = ticks_ms()
         self._held = []
         self._left = 0  # datagrams that process() may still handle
         self._due_ms = None  # when something is to be sent or to be forgotten, if the engine is calm
-        self._asked = []  # transports that cannot be polled
-        self._polled = []
+        self._polled = []  # (socket,) of each, as ipoll has them
+        self._unpolled = []  # (transport,) of each that cannot be polled
         self._poller = select and (_Poll() if _ON_CPYTHON else select.poll())
-        self._ready = select and self._poller.ipoll
+        self._ready = self._poller.ipoll if select else bytes  # which of 0 is empty: nothing is ready
         self._groups = {}  # socket registered as receiving for a group -> what join() was given
         self._port = port
         self._bound_to = self._reopened_ms = None
@@ -2761,7 +2734,7 @@ class Endpoint(Engine):
             self._family = family or getattr(sock, "family", None)  # None: whatever an address is of
             self.reopens_on_empty = False
         elif socket is None:
-            raise ValueError("this firmware has no sockets; give Endpoint a transport, sock=")
+            raise ValueError("no sockets here: pass sock=")
         else:
             self._family = family or (socket.AF_INET6 if ":" in host else socket.AF_INET)
             if port is not None:
@@ -2848,20 +2821,21 @@ class Endpoint(Engine):
         if is_group:
             self._groups[sock] = None
         try:
+            if not _ON_CPYTHON:  # what cannot be registered leaves an entry in the poller, on which ipoll crashes
+                select.poll().register(sock, _POLLIN)
             self._poller.register(sock, _POLLIN)
-            self._polled.append(sock)
+            self._polled.append((sock,))
         except (AttributeError, OSError, TypeError):  # nothing that can be polled
-            self._asked.append(sock)
+            self._unpolled.append((sock,))
 
     def send(self, message, remote=None, timeout_ms=None):
         """Queue `message` for `remote`, "host[:port]" or an address; see Engine.send. process() sends it."""
         if self.is_closed:
             raise Closed("the endpoint was closed")
-        if not isinstance(message, Message):
-            raise TypeError("send takes a Message, not %r; for a URI there is request" % (message,))
+        _check_type("send", message, Message)  # for a URI there is request
         scheme = message.packet[_SCHEME]
         if scheme and (scheme == "coaps") != self.is_secure:
-            raise ValueError("this endpoint speaks coaps" if self.is_secure else "coaps needs a DTLS transport")
+            raise ValueError("coap, coaps: an endpoint each" if self.is_secure else "coaps needs a DTLS transport")
         return Engine.send(self, message, self.resolve(message.remote if remote is None else remote), timeout_ms)
 
     def process(self, timeout_ms=None):
@@ -2881,7 +2855,7 @@ class Endpoint(Engine):
             return self._held.pop(0)
         self._left = _BURST
         if self._open and self._polled:
-            self._receive_ready(0)  # read first: an ACK that waits in the socket saves a retransmission
+            self._receive_ready(0, None)  # read first: an ACK that waits in the socket saves a retransmission
             if self.received is not None:
                 return self.received
         begin_ms = now_ms = ticks_ms()
@@ -2907,29 +2881,35 @@ class Endpoint(Engine):
         If one is for the application, the other sockets wait.
         """
         left_ms = _FAR_MS if self._wake_ms is None else ticks_diff(self._wake_ms, now_ms)
-        if self._due_ms is not None:
-            left_ms = min(left_ms, ticks_diff(self._due_ms, now_ms))
+        due_ms = left_ms if self._due_ms is None else ticks_diff(self._due_ms, now_ms)
+        if due_ms < left_ms:
+            left_ms = due_ms
         if left_ms <= 0 or not self._is_calm or self.socket is None:
             wait_ms = self._send_due(now_ms, wait_ms)
         elif left_ms < wait_ms:
             wait_ms = left_ms
-        if self._asked and self.received is None:  # a tick may have received something
-            wait_ms = self._ask_transports(wait_ms)
+        if self._unpolled and self.received is None:  # a tick may have received something
+            left = self._left
+            self._receive_ready(0, self._unpolled)
+            wait_ms = min(wait_ms, _ASK_MS) if self._left == left else 0
         if self.received is not None:
             return
         if self._polled:
-            self._receive_ready(wait_ms)
+            self._receive_ready(wait_ms, None)
         else:
             if self.is_closed:
                 raise Closed("the endpoint was closed")
             sleep_ms(wait_ms)
 
-    def _receive_ready(self, wait_ms):
-        """Handle datagrams: wait for the first for `wait_ms`, stop at one for the application or after 16."""
+    def _receive_ready(self, wait_ms, transports):
+        """Handle a datagram of each of `transports`; or, if that is None, what comes to the sockets that can be polled.
+
+        Waits for the first of these for `wait_ms`. Stops at one for the application, and after 16.
+        """
         left = None
         while left != self._left:
             left = self._left
-            for ready in self._ready(wait_ms):
+            for ready in transports or self._ready(wait_ms):
                 before = self._left
                 try:
                     self._receive_from(ready[0])
@@ -2937,6 +2917,8 @@ class Endpoint(Engine):
                     self._lose(error, before)
                 if self.received is not None or self._left <= 0:
                     return
+            if transports:
+                return
             wait_ms = 0
 
     def _send_due(self, now_ms, wait_ms):
@@ -2991,7 +2973,13 @@ class Endpoint(Engine):
             if self.reopens_on_empty:
                 self._reopen(sock)
             return
-        peer = self.peer if got[1] == self.peer else self._duplicates.known(got[1])
+        peer = got[1]
+        # Each datagram comes with a new address. If those were held they would lie all over the heap, and leave no room
+        # in one piece for the next datagram: so of equal ones the first is held
+        if peer == self.peer:
+            peer = self.peer
+        elif peer in self._duplicates.peers:
+            peer = self._duplicates.peers[self._duplicates.peers.index(peer)]
         if self._groups and sock in self._groups:
             reply = self.receive(got[0], peer, ticks_ms(), True)
         else:
@@ -3020,16 +3008,16 @@ class Endpoint(Engine):
         for IPv6 on a board, whose firmware cannot; OSError if the system refuses.
         """
         if self._bound_to is None:
-            raise ValueError("a group sends to a port; give one to Endpoint")
+            raise ValueError("a group sends to a port of ours")
         if self.socket is None:
             raise OSError("the endpoint has no socket now")
         if group[:2].lower() == "ff" and "1" <= group[3:4] <= "2" and interface is None:
-            raise ValueError(group + " is on each network: join() takes an interface")
+            raise ValueError(group + " needs the interface, too")
         is_ipv6 = ":" in group
         scope = "%%%d" % interface if interface and is_ipv6 else ""
         address = self._look_up(group + scope, self._port)
         if not is_multicast(address):
-            raise ValueError("a group is 224.0.0.0 to 239.255.255.255 or begins with ff, not " + group)
+            raise ValueError("a group is 224-239.* or ff*: " + group)
         if not is_ipv6:
             member = bytes(map(int, group.split(".") + (interface or "0.0.0.0").split(".")))
             option = (0, getattr(socket, "IP_ADD_MEMBERSHIP", _ADD_MEMBERSHIP), member)
@@ -3068,10 +3056,10 @@ class Endpoint(Engine):
         self.register_socket(self.socket)
 
     def _forget(self, sock):
-        if sock in self._asked:
-            self._asked.remove(sock)
+        if (sock,) in self._unpolled:
+            self._unpolled.remove((sock,))
         else:
-            self._polled.remove(sock)
+            self._polled.remove((sock,))
             self._groups.pop(sock, None)
             self._poller.unregister(sock)
         if hasattr(sock, "close"):
@@ -3099,8 +3087,7 @@ class Endpoint(Engine):
         Raises Timeout, Reset, Rejected, Closed, Full, or what an extension names; OSError if the name is not known;
         TypeError and ValueError as Message and send; RuntimeError in a handler.
         """
-        message = Message(method, uri=uri, payload=payload, **options)
-        record = self._exchange(message, timeout_ms)
+        record = self._exchange(Message(method, uri=uri, payload=payload, **options), timeout_ms)
         if record.error:
             raise record.error(uri)
         return record.response and record.response.message
@@ -3125,7 +3112,7 @@ class Endpoint(Engine):
         if self._is_in_handler:
             raise RuntimeError(_IN_HANDLER)
         if record.endpoint is not self:
-            raise ValueError("the record is of another endpoint")
+            raise ValueError("another endpoint has the record")
         while not record.is_done():
             self._left = _BURST
             self._turn(ticks_ms(), _FAR_MS)
@@ -3179,7 +3166,7 @@ class Endpoint(Engine):
     def close(self):
         """Close the sockets and end every open exchange with Closed, which send and process raise from now on."""
         self.is_closed = True
-        for sock in self._polled + self._asked:
+        for (sock,) in self._polled + self._unpolled:
             self._forget(sock)
         for record in self._open + self._queue:
             try:

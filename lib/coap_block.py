@@ -39,7 +39,7 @@ assign a function there, or switch the limit off by unverified_len=None where no
 from binascii import crc32
 
 import coap
-from coap import ticks_diff
+from coap import ticks_add, ticks_diff
 
 try:
     from micropython import const
@@ -311,7 +311,7 @@ class Blocks:
             return _REQUEST_ENTITY_TOO_LARGE
         body[_LENGTH] += len(payload)
         if more:
-            body[_UNTIL_MS] = self.engine._until(self.idle_ms)
+            body[_UNTIL_MS] = self.engine.wake(ticks_add(self.engine.now_ms, self.idle_ms))
             return _CONTINUE
         del self.bodies[key]
         if isinstance(sink, bytearray):
@@ -492,7 +492,7 @@ class Blocks:
                 payload = bytes(payload)
             body = self.bodies[key] = [key, payload, 0, engine.now_ms, 0, response.copy(payload=b"", block1=None)]
         body[_LENGTH] = end
-        body[_UNTIL_MS] = engine._until(self.idle_ms)
+        body[_UNTIL_MS] = engine.wake(ticks_add(engine.now_ms, self.idle_ms))
         return True
 
     def _serve(self, request, r):
@@ -649,7 +649,7 @@ class Blocks:
             part.on_end = self.on_end
             engine.append(part)  # a queue that others have filled must not end what has begun
             owner.part = part
-            engine.park(owner)
+            owner.park()
             return _CONSUMED
         except StopIteration as end:
             response = end.value

@@ -457,7 +457,7 @@ class Observation:
             # the answer to a registration counts even after a reboot of the server, which numbers anew
             if heard_ms is not None and not is_newer(number, self.number, ticks_diff(engine.now_ms, heard_ms)):
                 return _CONSUMED
-            engine.park(record)
+            record.park()
             self.number = number
             self.last_event_ms = engine.now_ms
             self._until(message.opt.max_age)

@@ -756,7 +756,7 @@ class Observing:
         if message.opt.observe is None or record.message.opt.observe is None:
             return None
         self.notes.append(message)
-        self.engine.park(record)
+        record.park()
         return coap.CONSUMED
 
 

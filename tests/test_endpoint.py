@@ -261,6 +261,18 @@ def test_receive_when_peers_are_known_then_the_address_of_each_is_held_once():
 # ---- several transports ----
 
 
+def test_register_when_a_socket_is_beside_what_cannot_be_polled_then_it_is_polled():
+    """Endpoint.register_socket: MicroPython's poll keeps an entry of what it could not register, and crashes on it."""
+    if coap.socket is None:
+        raise check.Skip("a firmware with sockets")
+    endpoint, _ = application(get(1))
+    sock = coap.socket.socket(coap.socket.AF_INET, coap.socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    endpoint.register_socket(sock)
+    check.eq((endpoint.process(0).mid, endpoint.process(0)), (1, None))
+    endpoint.close()
+
+
 def test_register_when_there_are_two_then_both_are_served_and_no_record_is_lost():
     """RFC 7252 section 8: answers leave from the first."""
     endpoint, transport = application(get(1), get(2))

@@ -429,7 +429,7 @@ class Parking(Plain):
 
     def incoming(self, record, message):
         self.kept.append((record, message))
-        record.endpoint.park(record)
+        record.park()
         return coap.CONSUMED
 
 
@@ -505,7 +505,7 @@ def test_enqueue_when_an_extension_sends_of_its_own_then_the_application_sees_no
                 engine.deliver(first, message, None)
                 engine.end(first, None)
                 return coap.CONSUMED
-            engine.park(record)
+            record.park()
             follower = coap.Message(coap.GET, uri_query=("2",))
             sub = engine.enqueue(follower, PEER, coap.CON, engine.random(8), None)
             sub.on_end = ended.append

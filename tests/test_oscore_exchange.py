@@ -654,7 +654,7 @@ class Observer:
         if message.opt.observe is None:
             return None
         self.orders.append(message.opt.observe)
-        self.engine.park(record)
+        record.park()
         self.engine.deliver(record, message, None)
         return coap.CONSUMED
 
