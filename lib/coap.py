@@ -189,6 +189,7 @@ _LENGTHS = (
     0xF, 0x1F, -2, -2, 0x1F, -2, 3, 0x1FF,
 )  # fmt: skip
 _LARGE = (35, 39, 60, 252, 258, 292)  # numbers of the places 29 to 34
+_LONGEST = {29: 1034, 32: 40}  # Proxy-Uri and Echo
 _NO_OPTION = const("no field or option is named ")
 # The options by name; below 0: read and assigned as a tuple of several values
 _NAMES = {
@@ -400,8 +401,7 @@ def _fits(place, length):
     """Whether a value of the option at `place` may have `length` bytes."""
     if not _LENGTHS[place] >> length & 1:
         return False
-    # 40 bytes has the longest Echo, place 32; 29 is Proxy-Uri
-    return length <= 40 or place != 32 and length <= (65804 if _FORMAT[place] == _ANY else 1034 if place == 29 else 255)
+    return length <= 40 or length <= (65804 if _FORMAT[place] == _ANY else _LONGEST.get(place, 255))
 
 
 def _text(value, number):
@@ -463,7 +463,7 @@ def _encode_value(number, value):
     """`value` as the bytes of option `number`; raises TypeError or ValueError if the option cannot hold it."""
     place = number
     if not 0 < number <= _MAX_KNOWN:
-        _check("number", number, 1, 65535)
+        _check("option number", number, 1, 65535)
         place = _place(number)
     kind = _FORMAT[place]
     if (kind == _STRING or kind == _ANY) and isinstance(value, str):
@@ -483,19 +483,20 @@ def _uint_bytes(value):
     """The fewest bytes that hold `value`, 0 to 2**32 - 1 (RFC 7252 section 3.2)."""
     if 0 <= value < 256:
         return value.to_bytes(1, "big") if value else b""
-    _check("value", value, 0, 0xFFFFFFFF)
+    _check("an option value", value, 0, 0xFFFFFFFF)
     return value.to_bytes(4, "big").lstrip(b"\0")
 
 
 def _check_type(name, value, kind):
-    """Raise TypeError unless the argument `name` has a `value` of the class `kind`."""
+    """Raise TypeError unless `value` is of the class `kind`."""
     if not isinstance(value, kind):
-        raise TypeError("%s takes %s, not %r" % (name, kind.__name__, value))
+        raise TypeError("%s is a %s, not %r" % (name, kind.__name__, value))
 
 
 def _check(name, value, min, max):
-    """Return the `value` of the argument `name`; raises TypeError or ValueError unless it is an int, `min` to `max`."""
-    _check_type(name, value, int)
+    """Return `value`; raises TypeError or ValueError unless it is an int from `min` to `max`."""
+    if not isinstance(value, int):
+        raise TypeError("%s is an int, not %r" % (name, value))
     if not min <= value <= max:
         raise ValueError("%s is %d to %d, not %d" % (name, min, max, value))
     return value
@@ -793,7 +794,8 @@ class Message:
     @payload.setter
     def payload(self, value):
         if not isinstance(value, _BYTES):
-            _check_type("payload", value, str)
+            if not isinstance(value, str):
+                raise TypeError("a payload is str or bytes: %r" % (value,))
             value = value.encode()
         elif type(value) is memoryview:  # whose items may be larger than bytes
             value = bytes(value)
@@ -893,7 +895,7 @@ class Message:
         buffer, buffer_len = self.kept
         packed_len = _packed_len(self.packet, self.token)
         if packed_len > buffer_len:
-            raise ValueError("%d bytes, but a buffer of %d" % (packed_len, buffer_len))
+            raise ValueError("the message needs %d bytes, its buffer has %d" % (packed_len, buffer_len))
         self.write(buffer)
         return buffer
 
@@ -909,10 +911,10 @@ class Message:
             mtype = p[_MTYPE]
             mid = p[_MID]
             if p[_CODE] is None or mtype is None or mid is None:
-                raise ValueError("this needs code, mtype and mid")
+                raise ValueError("a message to encode needs code, mtype and mid")
             token = _token(p) if p[_START] or p[_TOKEN] is None else p[_TOKEN]
             if not p[_CODE] and _packed_len(p, token) > 4:
-                raise ValueError("an empty message has no content")
+                raise ValueError("an empty message takes only code, mtype and mid")
         if len(buffer) < 4:
             buffer[:] = b"0000"
         buffer[0] = 0x40 | mtype << 4 | len(token)
@@ -956,7 +958,7 @@ class Message:
         Uri-Host is left out for an IP literal, and if `set_uri_host` is False. A scheme other than coap and coaps
         goes whole into Proxy-Uri. Raises ValueError for what is no absolute URI or has a fragment or userinfo.
         """
-        _check_type("URI", uri, str)
+        _check_type("a URI", uri, str)
         if _PARSED[0] != uri:
             _PARSED[1] = _parse_uri(uri)
             _PARSED[0] = uri
@@ -993,7 +995,7 @@ class Message:
         if opt.uri_host is not None and not is_group:
             host = opt.uri_host if _is_ip_literal(opt.uri_host) else _quote((opt.uri_host,), "", _PLAIN[:-2])
         if host is None:
-            raise ValueError("neither Uri-Host nor remote")
+            raise ValueError("the request has neither Uri-Host nor remote")
         port = opt.uri_port or port
         scheme = opt.proxy_scheme or request.packet[_SCHEME] or "coap"
         uri = "%s://%s" % (scheme, host)
@@ -1078,7 +1080,7 @@ def _parse_uri(uri):
     scheme, mark, rest = uri.partition("://")
     scheme = scheme.lower()
     if not mark or "#" in uri or "/" in scheme or "?" in scheme or not scheme[:1].isalpha():
-        raise ValueError("a URI is coap://host[:port]/path?query, not %r" % uri)
+        raise ValueError("write coap://host[:port]/path?query without fragment, not %r" % uri)
     p = Message().packet
     if scheme != "coap" and scheme != "coaps":
         _replace(p, _PROXY_URI, (uri,))
@@ -1366,7 +1368,7 @@ class ReceptionRecord:
         if not isinstance(code, Message):
             response = Message(code, payload=payload, **options)
         elif payload or options:
-            raise TypeError("payload and options are in it")
+            raise TypeError("a Message has its payload and options already")
         engine = self.endpoint
         request = self.message
         token = request.token
@@ -1377,7 +1379,7 @@ class ReceptionRecord:
             response = response.copy()  # an extension may change it, and it may be used again
             engine.extend(request, response)
         if _packed_len(response.packet, token) > engine.datagram_len:
-            raise ValueError("a response beyond datagram_len")
+            raise ValueError("the response is longer than datagram_len")
         if _is_unwanted(request.packet, response.code):
             if is_con and not self.is_acknowledged:
                 self.ack()
@@ -1508,7 +1510,7 @@ def _link(path, attributes):
         link += ";" + name.rstrip("_")
         if isinstance(value, str):
             if '"' in value or "\\" in value:
-                raise ValueError("no quotes or backslashes: " + value)
+                raise ValueError("a link cannot have quotes or backslashes: " + value)
             link += '="%s"' % value
         elif value is not True:
             link += "=%d" % value
@@ -1802,7 +1804,7 @@ def _serving(engine):
             stop = start + r[_END]
             if stop + len(r[_PAYLOAD]) >= engine.datagram_len and (result is None or result is REPLY):
                 if engine.log:
-                    engine.log("a response beyond datagram_len", len(r[_PAYLOAD]))
+                    engine.log("the response is longer than datagram_len", len(r[_PAYLOAD]))
                 _prepare(r, p, INTERNAL_SERVER_ERROR)
             if p[_SEEN] & _HAS_NO_RESPONSE and _is_unwanted(p, r[_CODE]):
                 result = NO_RESPONSE
@@ -1956,7 +1958,7 @@ class Engine:
         /.well-known/core, unless the last segment varies; that path may be given, too, and is answered by your handlers
         then. Raises ValueError if the path is served already, ValueError or TypeError for what a path cannot be.
         """
-        _check_type("path", path, str)
+        _check_type("a path", path, str)
         if not self.resources and path != ".well-known/core":
             self.resource(".well-known/core", ct=LINKS).get(self._discover)
             self.resources[0].link = None  # it does not list itself
@@ -1980,7 +1982,7 @@ class Engine:
         other = resource.next = self._routes.get(key)  # the one before with this key
         while other is not None:
             if other.path == raw and (not raw or other.first_len == resource.first_len) and (other.link or is_prefix):
-                raise ValueError("%r is served: keep what resource() returned" % path)
+                raise ValueError("%r is served already: keep what resource() returned" % path)
             other = other.next
         self.resources.append(resource)
         self._routes[key] = resource
@@ -2376,7 +2378,7 @@ class Engine:
         on a board, and the datagram; with an extension as much for a copy, so that `message` may be used again at once.
         """
         if message is self._request or message is self._response:
-            raise ValueError("it is used again: send a copy()")
+            raise ValueError("what a handler was given is used again: send a copy()")
         p = message.packet
         peer = p[_REMOTE] if remote is None else remote
         mtype = p[_MTYPE]
@@ -2384,13 +2386,13 @@ class Engine:
         token = message.token
         is_group = is_multicast(peer)
         if peer is None:
-            raise ValueError("no remote: give one, for other schemes a proxy")
+            raise ValueError("the message has no remote: name the proxy, if its URI is not coap's")
         if mtype is None:
             mtype = NON if is_group else CON
         if is_group and mtype == CON:
-            raise ValueError("a group takes no CON")  # RFC 7252 section 8.1
+            raise ValueError("a group takes NON only (RFC 7252 section 8.1)")
         if mtype > NON or code is None or 32 <= code < 64 or not code and (mtype == NON or _packed_len(p, token) > 4):
-            raise ValueError("send takes requests, responses and empty CONs")
+            raise ValueError("send takes requests, responses, empty CONs; for ACK and RST see ReceptionRecord")
         p[_REMOTE] = peer
         if timeout_ms is not None:
             _check("timeout_ms", timeout_ms, 0, _FAR_MS)
@@ -2409,11 +2411,11 @@ class Engine:
                 if entry[4] >> (code >> 5) - 1 & 1:  # the request does not want it
                     self.end(record, None)
                 return record
-        raise ValueError("no request awaits this response")
+        raise ValueError("no request of this remote and token awaits it")
 
     def _check_room(self):
         if len(self._queue) >= self._limits[1]:
-            raise Full("%d messages are queued already" % len(self._queue))
+            raise Full("%d messages are queued; see Endpoint(queued=)" % len(self._queue))
 
     def enqueue(self, message, peer, mtype, token, timeout_ms):
         """Queue `message` with type and token as given; returns its TransmissionRecord. Raises as send."""
@@ -2721,10 +2723,10 @@ class Endpoint(Engine):
         self._held = []
         self._left = 0  # datagrams that process() may still handle
         self._due_ms = None  # when something is to be sent or to be forgotten, if the engine is calm
-        self._polled = []  # (socket,) of each, as ipoll has them
-        self._unpolled = []  # (transport,) of each that cannot be polled
+        self._asked = []  # transports that cannot be polled
+        self._polled = []
         self._poller = select and (_Poll() if _ON_CPYTHON else select.poll())
-        self._ready = self._poller.ipoll if select else bytes  # which of 0 is empty: nothing is ready
+        self._ready = select and self._poller.ipoll
         self._groups = {}  # socket registered as receiving for a group -> what join() was given
         self._port = port
         self._bound_to = self._reopened_ms = None
@@ -2734,7 +2736,7 @@ class Endpoint(Engine):
             self._family = family or getattr(sock, "family", None)  # None: whatever an address is of
             self.reopens_on_empty = False
         elif socket is None:
-            raise ValueError("no sockets here: pass sock=")
+            raise ValueError("this firmware has no sockets; give Endpoint a transport, sock=")
         else:
             self._family = family or (socket.AF_INET6 if ":" in host else socket.AF_INET)
             if port is not None:
@@ -2824,18 +2826,19 @@ class Endpoint(Engine):
             if not _ON_CPYTHON:  # what cannot be registered leaves an entry in the poller, on which ipoll crashes
                 select.poll().register(sock, _POLLIN)
             self._poller.register(sock, _POLLIN)
-            self._polled.append((sock,))
+            self._polled.append(sock)
         except (AttributeError, OSError, TypeError):  # nothing that can be polled
-            self._unpolled.append((sock,))
+            self._asked.append(sock)
 
     def send(self, message, remote=None, timeout_ms=None):
         """Queue `message` for `remote`, "host[:port]" or an address; see Engine.send. process() sends it."""
         if self.is_closed:
             raise Closed("the endpoint was closed")
-        _check_type("send", message, Message)  # for a URI there is request
+        if not isinstance(message, Message):
+            raise TypeError("send takes a Message, not %r; for a URI there is request" % (message,))
         scheme = message.packet[_SCHEME]
         if scheme and (scheme == "coaps") != self.is_secure:
-            raise ValueError("coap, coaps: an endpoint each" if self.is_secure else "coaps needs a DTLS transport")
+            raise ValueError("this endpoint speaks coaps" if self.is_secure else "coaps needs a DTLS transport")
         return Engine.send(self, message, self.resolve(message.remote if remote is None else remote), timeout_ms)
 
     def process(self, timeout_ms=None):
@@ -2855,7 +2858,7 @@ class Endpoint(Engine):
             return self._held.pop(0)
         self._left = _BURST
         if self._open and self._polled:
-            self._receive_ready(0, None)  # read first: an ACK that waits in the socket saves a retransmission
+            self._receive_ready(0)  # read first: an ACK that waits in the socket saves a retransmission
             if self.received is not None:
                 return self.received
         begin_ms = now_ms = ticks_ms()
@@ -2888,28 +2891,23 @@ class Endpoint(Engine):
             wait_ms = self._send_due(now_ms, wait_ms)
         elif left_ms < wait_ms:
             wait_ms = left_ms
-        if self._unpolled and self.received is None:  # a tick may have received something
-            left = self._left
-            self._receive_ready(0, self._unpolled)
-            wait_ms = min(wait_ms, _ASK_MS) if self._left == left else 0
+        if self._asked and self.received is None:  # a tick may have received something
+            wait_ms = self._ask_transports(wait_ms)
         if self.received is not None:
             return
         if self._polled:
-            self._receive_ready(wait_ms, None)
+            self._receive_ready(wait_ms)
         else:
             if self.is_closed:
                 raise Closed("the endpoint was closed")
             sleep_ms(wait_ms)
 
-    def _receive_ready(self, wait_ms, transports):
-        """Handle a datagram of each of `transports`; or, if that is None, what comes to the sockets that can be polled.
-
-        Waits for the first of these for `wait_ms`. Stops at one for the application, and after 16.
-        """
+    def _receive_ready(self, wait_ms):
+        """Handle datagrams: wait for the first for `wait_ms`, stop at one for the application or after 16."""
         left = None
         while left != self._left:
             left = self._left
-            for ready in transports or self._ready(wait_ms):
+            for ready in self._ready(wait_ms):
                 before = self._left
                 try:
                     self._receive_from(ready[0])
@@ -2917,8 +2915,6 @@ class Endpoint(Engine):
                     self._lose(error, before)
                 if self.received is not None or self._left <= 0:
                     return
-            if transports:
-                return
             wait_ms = 0
 
     def _send_due(self, now_ms, wait_ms):
@@ -3008,16 +3004,16 @@ class Endpoint(Engine):
         for IPv6 on a board, whose firmware cannot; OSError if the system refuses.
         """
         if self._bound_to is None:
-            raise ValueError("a group sends to a port of ours")
+            raise ValueError("a group sends to a port; give one to Endpoint")
         if self.socket is None:
             raise OSError("the endpoint has no socket now")
         if group[:2].lower() == "ff" and "1" <= group[3:4] <= "2" and interface is None:
-            raise ValueError(group + " needs the interface, too")
+            raise ValueError(group + " is on each network: join() takes an interface")
         is_ipv6 = ":" in group
         scope = "%%%d" % interface if interface and is_ipv6 else ""
         address = self._look_up(group + scope, self._port)
         if not is_multicast(address):
-            raise ValueError("a group is 224-239.* or ff*: " + group)
+            raise ValueError("a group is 224.0.0.0 to 239.255.255.255 or begins with ff, not " + group)
         if not is_ipv6:
             member = bytes(map(int, group.split(".") + (interface or "0.0.0.0").split(".")))
             option = (0, getattr(socket, "IP_ADD_MEMBERSHIP", _ADD_MEMBERSHIP), member)
@@ -3056,10 +3052,10 @@ class Endpoint(Engine):
         self.register_socket(self.socket)
 
     def _forget(self, sock):
-        if (sock,) in self._unpolled:
-            self._unpolled.remove((sock,))
+        if sock in self._asked:
+            self._asked.remove(sock)
         else:
-            self._polled.remove((sock,))
+            self._polled.remove(sock)
             self._groups.pop(sock, None)
             self._poller.unregister(sock)
         if hasattr(sock, "close"):
@@ -3112,7 +3108,7 @@ class Endpoint(Engine):
         if self._is_in_handler:
             raise RuntimeError(_IN_HANDLER)
         if record.endpoint is not self:
-            raise ValueError("another endpoint has the record")
+            raise ValueError("the record is of another endpoint")
         while not record.is_done():
             self._left = _BURST
             self._turn(ticks_ms(), _FAR_MS)
@@ -3166,7 +3162,7 @@ class Endpoint(Engine):
     def close(self):
         """Close the sockets and end every open exchange with Closed, which send and process raise from now on."""
         self.is_closed = True
-        for (sock,) in self._polled + self._unpolled:
+        for sock in self._polled + self._asked:
             self._forget(sock)
         for record in self._open + self._queue:
             try:

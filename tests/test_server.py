@@ -164,7 +164,7 @@ def test_response_when_it_just_fits_then_it_is_sent_else_5_00():
     check.eq(served.log, [])
     reply = served.ask(token=b"1234567")
     check.eq((reply.code, reply.payload, reply.token), (coap.INTERNAL_SERVER_ERROR, b"", b"1234567"))
-    check.eq(served.log, [("a response beyond datagram_len", 53)])
+    check.eq(served.log, [("the response is longer than datagram_len", 53)])
 
 
 def test_response_when_too_large_and_5_00_is_unwanted_then_nothing():

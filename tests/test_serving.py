@@ -157,8 +157,8 @@ class Polled(fake.Transport):
     def endpoint(self, is_polled):
         endpoint = coap.Endpoint(sock=self)
         if is_polled:
-            endpoint._unpolled.clear()
-            endpoint._polled.append((self,))
+            endpoint._asked.clear()
+            endpoint._polled.append(self)
             endpoint._ready = self.ready
         return endpoint
 
@@ -176,7 +176,7 @@ def test_process_when_there_is_no_memory_for_what_a_datagram_asks_then_it_is_los
         while transport.inbox:
             endpoint.process(0)
         check.eq([datagram[2:4] for datagram, _ in transport.sent], [b"\0\x02", b"\0\x03"])
-    check.eq(told, 2 * [("no memory to handle a datagram", MemoryError)])
+    check.eq(told, 2 * [("no memory for what a datagram asks for", MemoryError)])
 
 
 def test_process_when_no_datagram_of_a_flood_finds_memory_then_it_returns_as_ever():
@@ -198,7 +198,7 @@ def test_process_when_one_socket_takes_all_memory_then_the_other_has_its_turn():
         flood = Polled(*[(packet(coap.PUT, mid, uri_path=("r",)), PEER) for mid in range(40)])
         other = Polled((packet(coap.GET, 100, uri_path=("r",)), OTHER))
         endpoint = flood.endpoint(is_polled)
-        endpoint._polled.append((other,)) if is_polled else endpoint._unpolled.append((other,))
+        (endpoint._polled if is_polled else endpoint._asked).append(other)
         endpoint._ready = lambda wait_ms, both=(flood, other): [(sock,) for sock in both if sock.inbox]
         endpoint.resource("r").get(lambda request, response: "text")
         extension = Extension()
@@ -455,8 +455,8 @@ class Flood(Readable):
 def polling(*transports, **tables):
     """An endpoint to which poll() says that the transports can be read, always."""
     endpoint = coap.Endpoint(sock=transports[0], **tables)
-    endpoint._unpolled = []
-    endpoint._polled = [(transport,) for transport in transports]
+    endpoint._asked = []
+    endpoint._polled = list(transports)
     endpoint._ready = lambda wait_ms: [(transport,) for transport in transports]
     endpoint.resource("r")(lambda request, response: "text")
     return endpoint
