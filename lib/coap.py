@@ -1876,7 +1876,8 @@ class Engine:
         self.resources = []
         self.hooks = {}  # of the extensions, by name: lists in the order of their ranks
         self.sends_blocks = None  # of an extension that sends sources, in blocks: makes one of a list of links
-        self._extensions, self._names = [], {}  # "host:port" -> address, as an Endpoint has looked it up
+        self._extensions = []
+        self._names = {}  # "host:port" -> address, as an Endpoint has looked it up
         self._critical = _CRITICAL  # critical options that no extension understands
         self._is_in_handler = self._is_unwrapped = False  # the request in hand was unwrapped: never handled twice
         self._slot = -1  # of the request in hand in the table of duplicates
@@ -1894,10 +1895,9 @@ class Engine:
         self._pending = []  # (peer, token, message ID, until_ms, No-Response) of what handlers promised
         self._duplicates = _Duplicates(recent, kept, kept_per_host)
         self._wake_ms = None  # when the next thing is to be forgotten or an extension has something to do
-        self._first_mid = _uint(random(2), 0, 2)
+        self._first_mid = self._reply_mid = _uint(random(2), 0, 2)  # replies count down: who sends NONs uses up theirs
         self._mids_used = 0  # since _first_mid, modulo 65536
         self._mids_free_ms = [None] * 16  # when each block of 4096 may be used again
-        self._reply_mid = self._first_mid  # counts down, so that who sends NON requests does not use up the others
         self._out = bytearray(datagram_len + 1)
         self._request, self._response = Message(), Message()
         self._response.request = self._request  # whose token it has
@@ -2097,7 +2097,7 @@ class Engine:
 
     def _note(self, p, code):
         """Note the request, refused with `code` or not: its slot is in _slot; returns False if there is no room."""
-        until_ms = self.wake(
+        until_ms = self.wake(  # without a local for the lifetime, with which the frame would lie on the heap
             ticks_add(self.now_ms, self.tuning.non_lifetime_ms if p[_MTYPE] else self.tuning.exchange_lifetime_ms)
         )
         duplicates = self._duplicates
