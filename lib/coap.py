@@ -1652,7 +1652,7 @@ _RENDER = const(-2)  # to fill the response, no more
 
 def _prepare(r, p, code):
     """Empty the response packet `r` and address it to the request packet `p`."""
-    if r[_END]:
+    if r[_DATA]:  # and not _END, which does not tell of an option whose value found no memory
         r[_DATA][:] = b""
         r[_END] = r[_LAST] = 0
     r[_CODE] = code
@@ -1736,7 +1736,7 @@ def _serving(engine):
                     refusal = SERVICE_UNAVAILABLE
             # What is the response?
             preset = refusal or _PRESET[code]
-            if r[_END]:  # what _prepare does
+            if r[_DATA]:  # what _prepare does
                 r[_DATA][:] = b""
                 r[_END] = r[_LAST] = 0
             r[_CODE] = preset
