@@ -338,8 +338,9 @@ class Observe:
             self._remove(observer)
         record = observer[_RECORD]
         if not record and (is_con or may_be_con and not observer[_RESOURCE]):
-            record = observer[_RECORD] = engine.enqueue(response.copy(), observer[_PEER], _CON, token, None)
+            record = engine.enqueue(response.copy(), observer[_PEER], _CON, token, None)
             record.on_end = self.on_end
+            observer[_RECORD] = record  # not sooner: if nobody told of its end, no notification would go any more
             self.pending += 1
             return
         packed = bytearray(4)
