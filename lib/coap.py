@@ -2511,7 +2511,7 @@ class Engine:
                 deadline_ms = ticks_add(record.transmitted_ms, record.timeout_ms)
                 if record.transmissions_left and ticks_diff(now_ms, deadline_ms) < 0:
                     return self._transmit(record, now_ms)
-                if not self.hooks.get("wrap"):  # which has the keys of an address
+                if not record.responses and not self.hooks.get("wrap"):  # which has the keys of an address
                     self._names.clear()  # the peer may have another by now
                 self.end(record, None if record.responses else Timeout)
                 at = 0  # it has gone, and its on_end may have ended others
