@@ -340,7 +340,7 @@ class Observe:
         if not record and (is_con or may_be_con and not observer[_RESOURCE]):
             record = engine.enqueue(response.copy(), observer[_PEER], _CON, token, None)
             record.on_end = self.on_end
-            observer[_RECORD] = record  # not sooner: if nobody told of its end, no notification would go any more
+            observer[_RECORD] = record  # only now: without on_end it would stay there for ever
             self.pending += 1
             return
         packed = bytearray(4)
@@ -401,7 +401,7 @@ class Observation:
         record.observation = self
         record.on_end = self.on_end
         self._until(None)
-        self.record = record  # not sooner: without memory for all that the one before goes on
+        self.record = record  # last: if memory ends above, the registration before goes on
 
     def is_done(self):
         """Whether it has ended: no notification will come."""
