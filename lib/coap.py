@@ -1154,7 +1154,7 @@ def _unquote(text):
             out += part[2:].encode()
         return str(out, "utf-8")
     except (IndexError, ValueError):
-        raise ValueError("write each byte of UTF-8 as % and two hexadecimal digits, not " + text) from None
+        raise ValueError("% takes two hexadecimal digits of UTF-8, not " + text) from None
 
 
 _PLAIN = b"-._~!$&'()*+,;=:@"  # what a path segment has as it is, besides letters and digits (RFC 3986)

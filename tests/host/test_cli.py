@@ -654,7 +654,7 @@ def test_oscore_numbers_when_taken_by_turns_or_after_a_lost_store_then_none_come
         (["get", "coap://"], "a host is name[:port] or [IPv6][:port], not ''"),
         (["get", "coap://[::1/x"], "not '[::1'"),
         (["get", "coap://localhost:99999/"], "a port is 1 to 65535, not 99999"),
-        (["get", "coap://localhost/%zz"], "% and two hexadecimal digits"),
+        (["get", "coap://localhost/%zz"], "% takes two hexadecimal digits"),
         (["get", "http://localhost/"], "write coap://"),
         (["get", "coaps://h/x"], "libcoap has it: coap-client-openssl -u IDENTITY -k KEY coaps://h/x"),
         (["observe", "COAPS://h/x"], "coaps needs DTLS, which Python does not have; libcoap has it: "),
