@@ -1601,7 +1601,7 @@ class _Duplicates:
             elif self.hosts[slot] == host:
                 mine += 1
                 if self.peers[slot] == p[_REMOTE]:  # it has gone on, while another of the host may repeat
-                    left_ms -= _FAR_MS
+                    left_ms -= _MAX_LATENCY_MS  # later than this that one repeats no more, either
                 is_promised = False
                 for entry in pending:
                     is_promised = is_promised or entry[2] == self.mids[slot] and entry[0] == self.peers[slot]
@@ -2705,8 +2705,8 @@ class Endpoint(Engine):
       recent          16   duplicates of GET and FETCH known; an older one is executed again; 68, and an address
       kept            32   duplicates of other methods, known for 247 s; full: 5.03, to a NON silence; 68, an address,
                            and a reply of more than 32 bytes
-      kept_per_host   8    of them for one address; more: the oldest from that port is forgotten, or, if
-                           there is none, the oldest of them all
+      kept_per_host   8    of them for one address; more: the oldest is forgotten; those of the sender's
+                           own port count as 100 s older than they are
       pending         4    responses promised by LATER; more: 5.03; 80 in use, and an address
       group_responses 16   responses to one request to a group; more are ignored; 250 in use, and the datagram
       datagram_len    1152 longest datagram in bytes; a longer request is answered 4.13; 1 each
