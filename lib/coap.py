@@ -181,8 +181,9 @@ _EMPTY = const(0x65)  # e
 _ANY = const(0x3F)  # ?, an unknown option; and o is opaque
 
 # By place, which is the option's number up to 28: the format; and the lengths a value may have, bit n for n bytes,
-# -1 and -2 (not empty) for many. Place 0 is that of all options not known. An option more: here, above 28 with its
-# number in _LARGE, too; its name in _NAMES and tools/coap_cli/names.py; in _REPEATABLE or _UNDERSTOOD, if it is that.
+# -1 and -2 (not empty) for many. Place 0 is that of all options not known. To add an option, put it here, if it is
+# above 28 with its number in _LARGE; name it in _NAMES and in tools/coap_cli/names.py; and put it into _REPEATABLE and
+# _UNDERSTOOD if that is what it is.
 _FORMAT = b"?o?soeuuso?su?usuu??s??u???uussuouo"
 _LENGTHS = (
     -1, 0x1FF, -1, -2, 0x1FE, 1, 0xF, 7, -1, -1, -1, -1, 7, -1, 0x1F, -1, 2, 7, -1, -1, -1, -1, -1, 0xF, -1, -1, -1,
@@ -522,7 +523,7 @@ def _put_extension(buffer, n):
 
 
 def _token(p):
-    """The token of `p` as bytes; of a response that a handler is filling its request has it."""
+    """The token of `p` as bytes; a response that a handler is filling has that of its request."""
     if p[_START]:
         return p[_DATA][4 : p[_START]]
     return _token(p[_REQUEST].packet) if p[_TOKEN] is None else p[_TOKEN]
@@ -576,7 +577,7 @@ def _splice(p, number, value):
     at = first = p[_NUMBER] = before = 0
     while at < len(data):
         start = _step(p, at)
-        if p[_NUMBER] > number:  # the header of this one counts from another from now on
+        if p[_NUMBER] > number:  # its header tells the distance from another option now
             piece = bytearray()
             if value is not None:
                 _put_header(piece, number - before, len(value))
@@ -592,7 +593,7 @@ def _splice(p, number, value):
     else:
         data[first:] = b""
         p[_LAST] = before
-        if value is not None:  # the last number was unknown
+        if value is not None:  # it comes last, which _add could not know
             _add(p, number, value)
     p[_END] = len(data)
 
@@ -718,7 +719,7 @@ class Message:
     Raises ValueError or TypeError for a value that the field or option cannot hold.
     A received message refers to the datagram; reading token or payload makes a copy. The request and response
     that a handler is given are used again for the next exchange: keep one by copy().
-    Options are at `opt`: one that is set beside it is an AttributeError on CPython, and lost on MicroPython.
+    Options are set at `opt`: `message.etag = b"1"` raises AttributeError on CPython, and sets no option on MicroPython.
     Allocates about 150 bytes on a board, and the options.
     """
 
@@ -745,7 +746,7 @@ class Message:
         ]  # fmt: skip
         if buffer is not None:
             self.kept = buffer, len(buffer)
-        # What may be wrong is assigned once more, which checks and converts it
+        # Only what may be wrong is assigned by its property, which checks and converts it, but takes longer
         if code is not None and (type(code) is not int or not 0 <= code <= 255):
             self.code = code
         if mtype is not None and (type(mtype) is not int or not 0 <= mtype <= RST):
@@ -1046,10 +1047,10 @@ class Message:
         return "%s, %d bytes>" % (line, len(self.payload))
 
 
-if _ON_CPYTHON:  # MicroPython keeps any attribute: to ask for these would cost time of each message
+if _ON_CPYTHON:  # MicroPython keeps any attribute, and to check its name would take time with each message
 
     def _miss(self, value=None):
-        """In the place of an option of Message that is set or read without `opt`."""
+        """What setting or reading an option at a Message instead of at its `opt` does."""
         raise AttributeError(Options.__doc__.split("\n")[0])
 
     for _ in _NAMES:
@@ -1153,7 +1154,7 @@ def _unquote(text):
             out += part[2:].encode()
         return str(out, "utf-8")
     except (IndexError, ValueError):
-        raise ValueError("% takes two hexadecimal digits, of UTF-8, in " + text) from None
+        raise ValueError("% takes two hexadecimal digits of UTF-8, not " + text) from None
 
 
 _PLAIN = b"-._~!$&'()*+,;=:@"  # what a path segment has as it is, besides letters and digits (RFC 3986)
@@ -1173,7 +1174,7 @@ def _quote(values, start, kept):
 def _host_and_port(remote):
     """(host as in a URI, port) of an address of a socket or of "host:port"; (None, 0) if that cannot be told.
 
-    A link-local host has its zone behind %25 (RFC 6874): without, the address is on each network.
+    A link-local host has its zone behind %25 (RFC 6874): without one the address may be on any network.
     """
     if isinstance(remote, str):
         return _split_authority(remote)
@@ -1599,8 +1600,8 @@ class _Duplicates:
                 free = slot
             elif self.hosts[slot] == host:
                 mine += 1
-                if self.peers[slot] == p[_REMOTE]:  # who has gone on, while another of the host may be repeating
-                    left_ms -= _FAR_MS
+                if self.peers[slot] == p[_REMOTE]:  # it has gone on, while another of the host may repeat
+                    left_ms -= _MAX_LATENCY_MS  # later than this that one repeats no more, either
                 is_promised = False
                 for entry in pending:
                     is_promised = is_promised or entry[2] == self.mids[slot] and entry[0] == self.peers[slot]
@@ -1652,7 +1653,7 @@ _RENDER = const(-2)  # to fill the response, no more
 
 def _prepare(r, p, code):
     """Empty the response packet `r` and address it to the request packet `p`."""
-    if r[_END]:
+    if r[_DATA]:  # and not _END, which does not tell of an option whose value found no memory
         r[_DATA][:] = b""
         r[_END] = r[_LAST] = 0
     r[_CODE] = code
@@ -1736,7 +1737,7 @@ def _serving(engine):
                     refusal = SERVICE_UNAVAILABLE
             # What is the response?
             preset = refusal or _PRESET[code]
-            if r[_END]:  # what _prepare does
+            if r[_DATA]:  # what _prepare does
                 r[_DATA][:] = b""
                 r[_END] = r[_LAST] = 0
             r[_CODE] = preset
@@ -1919,8 +1920,8 @@ class Engine:
         incoming(record, message)   a response came; returns None or CONSUMED: the exchange goes on
         reset(peer, mid)            a Reset of a message that is forgotten here
         tick(now_ms)                at the time asked for by wake() or told by next_ms, or later
-        next_ms(now_ms)             milliseconds until its next tick, or None; asked behind each, so that the first
-                                    takes wake()
+        next_ms(now_ms)             milliseconds until its next tick, or None; asked after each tick, so call wake()
+                                    for the first one
         """
         extensions = self._extensions
         at = 0
@@ -1937,7 +1938,7 @@ class Engine:
                 hooks.reverse()
 
     def wake(self, at_ms):
-        """Have what is too old forgotten and the extensions' `tick` called at `at_ms`, or before; returns it."""
+        """Have what is too old forgotten and the extensions' `tick` called at `at_ms` or before; returns `at_ms`."""
         if self._wake_ms is None or ticks_diff(at_ms, self._wake_ms) < 0:
             self._wake_ms = at_ms
         return at_ms
@@ -2442,7 +2443,7 @@ class Engine:
             raise ValueError("the message has %d bytes, datagram_len is %d" % (packed_len, self.datagram_len))
         packed = bytearray(4)
         message.write(packed, record.mtype, 0, record.token)
-        record.packed = packed  # not sooner: what cannot be packed whole must not leave in place of what is on its way
+        record.packed = packed  # only now: half a message must not leave in the place of one that is on its way
         record.transmissions_left = 1 if record.mtype == NON else 1 + (record.tuning or self.tuning).max_retransmit
         self._queue.append(record)
         self._is_calm = False
@@ -2511,14 +2512,14 @@ class Engine:
                 deadline_ms = ticks_add(record.transmitted_ms, record.timeout_ms)
                 if record.transmissions_left and ticks_diff(now_ms, deadline_ms) < 0:
                     return self._transmit(record, now_ms)
-                if not self.hooks.get("wrap"):  # which has the keys of an address
-                    self._names.clear()  # the peer may have another by now
+                if not record.responses and not self.hooks.get("wrap"):  # keys belong to an address
+                    self._names.clear()  # the peer may have another address by now
                 self.end(record, None if record.responses else Timeout)
                 at = 0  # it has gone, and its on_end may have ended others
         record = self._startable(now_ms) if self._queue else None
         if record is None:
             return None
-        record.transmitted_ms = record.last_event_ms = record.next_event_ms = now_ms  # once more, if memory is short
+        record.transmitted_ms = record.last_event_ms = record.next_event_ms = now_ms  # if memory ends below: due again
         self._open.append(record)
         self._queue.remove(record)
         return self._transmit(record, now_ms)
@@ -2687,9 +2688,9 @@ class Endpoint(Engine):
     Endpoint(port=None, host="0.0.0.0", family=None, sock=None, **tables)
 
       port    UDP port to serve, usually 5683; None for a client: any
-      host    address to bind, a number: "0.0.0.0" for all (an empty one receives nothing on a Pico W). With several
-              in one network give the one that is asked: answers leave from the one that the system prefers, and are
-              not taken from another. On Linux "::" serves IPv4, too, but no IPv4 groups
+      host    address to bind, a number: "0.0.0.0" for all (an empty one receives nothing on a Pico W). A
+              computer with several in one network needs the one that clients ask: else answers leave from the one that
+              the system prefers, and clients ignore them. On Linux "::" serves IPv4, too, but no IPv4 groups
       family  socket.AF_INET or AF_INET6, of what is sent to; default: as `host`, of a transport either
       sock    a bound socket or a transport to use instead, whatever port and host are: sendto(data, peer), and
               recvfrom(n), which returns (bytes, peer) or None and never blocks; peers are hashed, and compared, with
@@ -2704,7 +2705,8 @@ class Endpoint(Engine):
       recent          16   duplicates of GET and FETCH known; an older one is executed again; 68, and an address
       kept            32   duplicates of other methods, known for 247 s; full: 5.03, to a NON silence; 68, an address,
                            and a reply of more than 32 bytes
-      kept_per_host   8    of them for one address; more: the oldest of that port is forgotten, or of all
+      kept_per_host   8    of them for one address; more: the oldest is forgotten; those of the sender's
+                           own port count as 100 s older than they are
       pending         4    responses promised by LATER; more: 5.03; 80 in use, and an address
       group_responses 16   responses to one request to a group; more are ignored; 250 in use, and the datagram
       datagram_len    1152 longest datagram in bytes; a longer request is answered 4.13; 1 each
@@ -2758,7 +2760,7 @@ class Endpoint(Engine):
         sock = socket.socket(self._family, socket.SOCK_DGRAM)
         sock.setblocking(False)
         try:
-            if sys.platform == "linux":  # else what is sent to all nodes, or to others' groups, comes as if to it alone
+            if sys.platform == "linux":  # else what others' groups are sent comes as if it were for this socket alone
                 sock.setsockopt(0, _MULTICAST_ALL, 0)
                 sock.setsockopt(_IPV6, _MULTICAST_ALL_IPV6, 0)
         except OSError:  # of IPv4, or an old kernel
@@ -2778,9 +2780,9 @@ class Endpoint(Engine):
     def resolve(self, remote):
         """The address of "host[:port]", an address as it is; a bytearray as bytes.
 
-        A name is looked up once, and again after a timeout, but with coap_oscore, whose keys are of an address; that
-        blocks, 10 s on Linux if the resolver is silent.
-        A link-local host has its network's name or number: "[fe80::1%eth0]", in a URI "[fe80::1%25eth0]".
+        A name is looked up once, and again after a timeout, though not with coap_oscore, whose keys belong to an
+        address. Looking up blocks: for 10 s on Linux if the resolver is silent.
+        A link-local host needs its network's name or number: "[fe80::1%eth0]", in a URI "[fe80::1%25eth0]".
         In firmware without sockets there is nothing to look it up: then it is (host, port), for the transport.
         Raises OSError if the name is not known or of the other IP version, ValueError if `remote` is no host.
         """
@@ -2823,7 +2825,9 @@ class Endpoint(Engine):
         if is_group:
             self._groups[sock] = None
         try:
-            if not _ON_CPYTHON:  # what cannot be registered leaves an entry in the poller, on which ipoll crashes
+            if not _ON_CPYTHON:
+                # What cannot be registered leaves an entry in the poller, on which ipoll crashes: try it on another one
+                # https://github.com/micropython/micropython/pull/12443
                 select.poll().register(sock, _POLLIN)
             self._poller.register(sock, _POLLIN)
             self._polled.append(sock)
@@ -2923,7 +2927,7 @@ class Endpoint(Engine):
             self._reopen(None)
             wait_ms = min(wait_ms, _REOPEN_MS)
         self._is_calm = True
-        self._due_ms = now_ms  # at once, if this raises
+        self._due_ms = now_ms  # if this raises, the next turn tries again
         exchanges = len(self._open) + len(self._queue)
         packed = self.due(now_ms)
         while packed is not None:
@@ -2951,8 +2955,9 @@ class Endpoint(Engine):
     def _lose(self, error, left):
         """Go on after `error` of _receive_from, or raise it; `left` is what _left was before.
 
-        Lost in silence: OSError of recvfrom, which has nothing after all, or an ICMP error of what was sent. Logged:
-        MemoryError with the datagram in hand; without it there is no room for one, and it would be there again at once.
+        An OSError of recvfrom is nothing: no datagram was there after all, or it tells what became of one sent before.
+        A MemoryError with a datagram in hand is logged, and the datagram lost. Without one there is no room to read it,
+        and the error would come again at once: it is raised, as is an OSError of what a datagram led to.
         """
         if (self._left == left) != isinstance(error, OSError):
             raise error
@@ -2970,8 +2975,8 @@ class Endpoint(Engine):
                 self._reopen(sock)
             return
         peer = got[1]
-        # Each datagram comes with a new address. If those were held they would lie all over the heap, and leave no room
-        # in one piece for the next datagram: so of equal ones the first is held
+        # Each datagram brings a new address. Addresses that are held lie all over the heap, and might leave no room in
+        # one piece for the next datagram: so of equal ones only the first is held
         if peer == self.peer:
             peer = self.peer
         elif peer in self._duplicates.peers:

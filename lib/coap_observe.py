@@ -338,8 +338,9 @@ class Observe:
             self._remove(observer)
         record = observer[_RECORD]
         if not record and (is_con or may_be_con and not observer[_RESOURCE]):
-            record = observer[_RECORD] = engine.enqueue(response.copy(), observer[_PEER], _CON, token, None)
+            record = engine.enqueue(response.copy(), observer[_PEER], _CON, token, None)
             record.on_end = self.on_end
+            observer[_RECORD] = record  # only now: without on_end it would stay there for ever
             self.pending += 1
             return
         packed = bytearray(4)
@@ -400,7 +401,7 @@ class Observation:
         record.observation = self
         record.on_end = self.on_end
         self._until(None)
-        self.record = record  # not sooner: without memory for all that the one before goes on
+        self.record = record  # last: if memory ends above, the registration before goes on
 
     def is_done(self):
         """Whether it has ended: no notification will come."""

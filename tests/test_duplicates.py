@@ -349,6 +349,16 @@ def test_share_when_others_behind_the_address_go_on_then_they_forget_their_own()
         check.eq(server.is_duplicate(coap.POST, "short", mid, 2000, host(1, peer)), True, peer)
 
 
+def test_share_when_others_behind_the_address_are_long_done_then_theirs_are_forgotten():
+    """RFC 7252 section 4.8.2: nobody repeats after 93 s, but who has two requests open repeats the first of them."""
+    server = Server(kept=8, kept_per_host=3)
+    for mid in range(3):
+        server.receive(coap.POST, "short", mid, mid, host(1, 1))
+    for mid in 50, 51:
+        server.receive(coap.POST, "short", mid, 110000, host(1, 2))
+    check.eq(server.is_duplicate(coap.POST, "short", 50, 112000, host(1, 2)), True)
+
+
 def test_share_when_the_address_differs_then_it_is_another_host():
     """RFC 7252 section 4.5: the last byte of each form of address."""
     four = [b"\x02\x00\x16\x33\xc0\x00\x02" + bytes((n,)) + bytes(8) for n in range(2)]

@@ -582,6 +582,21 @@ def test_names_when_a_request_is_not_answered_then_they_are_looked_up_again():
             check.eq((record.is_done(), record.error), (True, None if is_answered else coap.Timeout))
 
 
+def test_names_when_the_time_of_a_group_is_over_then_they_stay_as_they_were():
+    """RFC 7252 section 8.2: who answered has not moved, and each look-up may block for seconds."""
+    with fake.Clock() as clock, Sockets() as sockets:
+        endpoint = coap.Endpoint()
+        endpoint.resolve("name")
+        record = endpoint.send(coap.Message(coap.GET), ("224.0.1.187", 5683), 1000)
+        endpoint.process(0)
+        endpoint.socket.inbox.append((packet(coap.CONTENT, 1, coap.NON, record.token), PEER))
+        endpoint.process(0)
+        clock.sleep_ms(1000)
+        endpoint.process(0)
+        endpoint.resolve("name")
+        check.eq((record.is_done(), len(record.responses), sockets.looked_up), (True, 1, [("name", 5683)]))
+
+
 class Wrapping:
     """An extension that knows by the address what to protect."""
 

@@ -795,6 +795,34 @@ def test_notification_when_there_was_no_memory_to_pack_it_then_it_is_sent_later_
         check.eq(told, [b"2"])
 
 
+class Crowded(coap.TransmissionRecord):
+    """A record that finds no memory for an attribute that it has not in the beginning."""
+
+    def __setattr__(self, name, value):
+        if name == "on_end":
+            raise MemoryError
+        object.__setattr__(self, name, value)
+
+
+def test_notification_when_there_was_no_memory_to_follow_a_con_then_later_ones_are_sent():
+    """RFC 7641 section 4.5: an observer must not wait for ever for the end of a CON that nobody tells of."""
+    observed = Observed()
+    observed.ask()
+    kept = coap.TransmissionRecord
+    coap.TransmissionRecord = Crowded
+    try:
+        check.raises(MemoryError, observed.change, b"1", confirmable=True)
+    finally:
+        coap.TransmissionRecord = kept
+    told = []
+    for state in b"1", b"2", b"3", b"4":
+        observed.now_ms += 5000
+        for message in observed.change(state):
+            told.append(message.payload)
+            observed.reply(ACK, message)
+    check.eq((told[-1:], observed.count()), ([state], 1))
+
+
 class Shortener:
     """An extension of the rank of blocks: it cuts long payloads, and keeps what Observe has put into the response."""
 

@@ -111,6 +111,19 @@ def test_request_when_the_handler_raises_what_ends_iterations_then_5_00():
         server.serves()
 
 
+def test_response_when_there_was_no_memory_for_all_of_an_option_then_it_and_the_next_are_whole():
+    """RFC 7252 section 3.1: the header of an option without its value would lead the client astray, ever after."""
+
+    def half(request, response):
+        response.packet[0].append(0x68)  # what Message.add_option has done by then
+        raise MemoryError
+
+    server = Server()
+    server.act = half
+    check.eq(server.ask().code, coap.INTERNAL_SERVER_ERROR)
+    server.serves()
+
+
 def test_request_when_etag_or_log_is_interrupted_then_the_next_is_served():
     """RFC 7252 section 5.10.6: the other functions that the application gives."""
     for error in KeyboardInterrupt, Stop:

@@ -138,7 +138,7 @@ MUTANTS = (
     ("a host's share", "if free < 0 or mine >= self.kept_per_host:", "if free < 0:"),
     ("a host loses its oldest", "or left_ms < oldest_ms) and not", "or left_ms > oldest_ms) and not"),
     ("a host loses its own", "elif self.hosts[slot] == host:", "elif True:"),
-    ("others behind the address keep theirs", "left_ms -= _FAR_MS", "pass"),
+    ("others behind the address keep theirs", "left_ms -= _MAX_LATENCY_MS", "pass"),
     ("a promise is not forgotten for a share", " and not is_promised:", ":"),
     ("the port is no host", "return peer[0]\n", "return peer\n"),
     ("... of an IPv4 sockaddr", "peer[4:8] if len(peer) == 16", "peer if len(peer) == 16"),
