@@ -65,7 +65,7 @@ MUTANTS = (
     ("what is sent for an exchange ends with it", "self.end(record.part, None)", "pass"),
     # message IDs and tokens, sections 4.4 and 5.3.1
     ("message IDs count", "self._mids_used = used + 1 & 0xFFFF", "self._mids_used = used"),
-    ("message IDs start at random", "self._first_mid = _uint(random(2), 0, 2)", "self._first_mid = 1"),
+    ("message IDs start at random", "self._reply_mid = _uint(random(2), 0, 2)", "self._first_mid = 1"),
     ("no message ID twice in a lifetime", "and (free_ms is None or ticks_diff(now_ms, free_ms) >= 0)", ""),
     ("a given message ID", "if record.mid is None:\n", "if True:\n"),
     ("a given token", "token or (self.random(8) if code else b\"\")", "self.random(8) if code else b\"\""),
