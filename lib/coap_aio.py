@@ -63,7 +63,7 @@ _IPATCH = const(7)
 _NOT_FOUND = const(132)
 
 _BURST = const(16)  # messages for the application taken before other tasks have their turn
-_ASK_S = 0.01  # how often a transport is asked that cannot be polled
+_ASK_MS = const(10)  # how often a transport is asked that cannot be polled
 _REOPEN_MS = const(1000)  # how often an endpoint tries to replace a lost socket
 _MESSAGES = const(4)  # notifications that wait for a task
 _ON_CPYTHON = sys.implementation.name == "cpython"
@@ -105,9 +105,8 @@ class Aio:
         self.error = None  # why it has ended
         self._changed = None  # an Event, set whenever the endpoint has done something; new with the first user
         self._sockets = []  # of the endpoint, as they were when they began to be watched
-        self._tasks = []  # while there are users: one for each socket
-        self._polled = []  # on CPython: the descriptors that the loop watches instead
-        self._timer = None  # the task that sleeps until until_ms
+        self._readers = []  # one for each of these: a task on MicroPython, the descriptor on CPython
+        self._timer = None  # what calls _expire at until_ms
         self.until_ms = 0
         self._is_processing = False
 
@@ -248,8 +247,8 @@ class Aio:
                     record.respond(_NOT_FOUND)
         finally:
             self._is_processing = False
-        self._tell()
-        self._wake()
+            self._tell()
+            self._wake()
 
     # -- waiting
 
@@ -292,29 +291,19 @@ class Aio:
     def _watch(self):
         """Wait for all sockets that the endpoint has now."""
         self._unwatch()
-        endpoint = self.endpoint
-        self._sockets = list(endpoint._polled)
+        self._sockets = list(self.endpoint._polled)
         for sock in self._sockets:
             if _ON_CPYTHON:
                 self._loop.add_reader(sock, self._turn)
-                self._polled.append(sock.fileno())
+                self._readers.append(sock.fileno())
             else:
-                self._tasks.append(asyncio.create_task(self._read(sock)))
-        if endpoint._asked:
-            self._tasks.append(asyncio.create_task(self._ask()))
+                self._readers.append(asyncio.create_task(self._read(sock)))
 
     async def _read(self, sock):
-        """Wait for `sock` and have what comes handled, until _unwatch."""
-        tasks = self._tasks
-        while tasks is self._tasks:
+        """Wait on MicroPython for `sock` and have what comes handled, until _unwatch."""
+        readers = self._readers
+        while readers is self._readers:
             await _readable(sock)
-            self._turn()
-
-    async def _ask(self):
-        """Ask transports that nobody can wait for, until _unwatch."""
-        tasks = self._tasks
-        while tasks is self._tasks:
-            await asyncio.sleep(_ASK_S)
             self._turn()
 
     def _turn(self):
@@ -334,8 +323,9 @@ class Aio:
         if self._sockets != endpoint._polled:  # one was replaced, or a group was joined
             self._watch()
         wait_ms = endpoint.next_event_ms()
-        if endpoint.socket is None and (wait_ms is None or wait_ms > _REOPEN_MS):
-            wait_ms = _REOPEN_MS
+        if endpoint._asked or endpoint.socket is None:
+            at_most_ms = _ASK_MS if endpoint._asked else _REOPEN_MS
+            wait_ms = at_most_ms if wait_ms is None else min(wait_ms, at_most_ms)
         if wait_ms is None:
             return
         due_ms = coap.ticks_add(coap.ticks_ms(), wait_ms)
@@ -344,10 +334,16 @@ class Aio:
                 return
             self._timer.cancel()
         self.until_ms = due_ms
-        self._timer = asyncio.create_task(self._sleep(wait_ms))
+        if _ON_CPYTHON:  # no task: who cancels all of them would have the others wait for ever
+            self._timer = self._loop.call_later(wait_ms / 1000, self._expire)
+        else:
+            self._timer = asyncio.create_task(self._sleep(wait_ms))
 
     async def _sleep(self, wait_ms):
-        await asyncio.sleep(wait_ms / 1000)
+        await asyncio.sleep_ms(wait_ms)
+        self._expire()
+
+    def _expire(self):
         self._timer = None
         self._turn()
 
@@ -362,7 +358,8 @@ class Aio:
             return
         self._users -= 1
         if not self._users:
-            changed.set()  # an iteration that a handler has ended waits for it
+            if _loop() is self._loop:
+                changed.set()  # an iteration that a handler has ended waits for it
             self._forget()
             if not isinstance(self.error, coap.Closed):
                 self.error = None
@@ -370,24 +367,26 @@ class Aio:
     def _forget(self):
         """Wait for nothing any more."""
         self._unwatch()
-        self._cancel(self._timer)
-        self._timer = None
+        if self._timer is not None:
+            self._cancel(self._timer)
+            self._timer = None
 
     def _unwatch(self):
-        for task in self._tasks:
-            self._cancel(task)
-        for number in self._polled:
-            self._loop.remove_reader(number)
-        self._tasks = []
-        self._polled = []
+        for reader in self._readers:
+            if _ON_CPYTHON:
+                self._loop.remove_reader(reader)
+            else:
+                self._cancel(reader)
+        self._readers = []
 
-    def _cancel(self, task):
-        if task is None or not _ON_CPYTHON and _loop() is not self._loop:  # MicroPython's queues must not be mixed
+    def _cancel(self, timer):
+        """Cancel a timer, or a task of MicroPython."""
+        if not _ON_CPYTHON and _loop() is not self._loop:  # MicroPython's queues must not be mixed
             return
         try:
-            task.cancel()
+            timer.cancel()
         except RuntimeError:
-            pass  # MicroPython: a handler ends it in its own turn, after which it ends; CPython: its loop is closed
+            pass  # MicroPython: a handler ends the task that called it, which looks for that
 
 
 class Observing:
@@ -408,7 +407,7 @@ class Observing:
         self.uri = uri
         self.options = options
         self.received = []
-        self.observation = None
+        self.observation = None  # False: cancel() came before it
         self._changed = None  # while it counts among the users of the Aio: what _leave takes
 
     def __enter__(self):
@@ -438,7 +437,7 @@ class Observing:
 
         aio = self.aio
         self._changed = aio._enter()
-        while self.observation is None and self._changed:
+        while self.observation is None:
             try:
                 self.observation = coap_observe.observe(aio.endpoint, self.uri, self._take, **self.options)
             except coap.Full as full:
@@ -458,10 +457,12 @@ class Observing:
     def cancel(self):
         """End the observation: the server is told, and the iteration ends."""
         changed = self._changed
+        self.received.clear()
+        self.observation = self.observation or False
         if changed:
             self._changed = None
             try:
-                if self.observation is not None:
+                if self.observation:
                     self.observation.cancel()
                     if self.aio.error is None:
                         self.aio.wake()
