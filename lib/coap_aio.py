@@ -74,7 +74,7 @@ if _ON_CPYTHON:
 else:
 
     def _loop():
-        """What another loop has another of."""
+        """The queue of tasks, of which each loop has its own."""
         return asyncio.core._task_queue
 
 
@@ -231,7 +231,11 @@ class Aio:
         self.endpoint.close()
 
     def wake(self):
-        """Let the endpoint do what is due now, for instance send what it was given by other ways than send() here."""
+        """Let the endpoint do what is due now.
+
+        It is to be called after what a task does with the endpoint itself, as endpoint.send, join or register_socket:
+        that is sent, and that socket is read, from then on. Raises what a hook of the application raised.
+        """
         if self._is_processing:  # called from a handler: it is sent when that returns
             return
         if self.endpoint._is_in_handler:  # called from an on_end
@@ -260,19 +264,19 @@ class Aio:
             raise self.error
 
     async def _room(self, full):
-        """Await that something changes while the queue is full; raises `full` if it is not, and was not the cause."""
+        """Await a change if the queue is full; if it is not, there is another reason, and `full` is raised."""
         if len(self.endpoint._queue) < self.endpoint._limits[1]:
             raise full
         await self._change()
 
     def _tell(self):
-        """Have those who wait look whether it has come."""
+        """Have each task that waits look whether what it waits for has come."""
         if self._users and _loop() is self._loop:
             self._changed.set()
             self._changed.clear()
 
     def _enter(self):
-        """Begin to wait, for the sockets if nobody does yet; returns what _leave takes."""
+        """Count one user more; the first has the sockets watched. Returns what _leave takes."""
         if self.endpoint.is_closed:
             self._stop(coap.Closed("the endpoint was closed"))
         if self.error is not None:
@@ -316,7 +320,7 @@ class Aio:
             self._stop(error)
 
     def _wake(self):
-        """Have _turn called at the endpoint's next event, and for the sockets that it has now."""
+        """See to it that _turn is called at the endpoint's next event, and for all sockets that it has now."""
         if not self._users or _loop() is not self._loop:
             return
         endpoint = self.endpoint
@@ -353,7 +357,7 @@ class Aio:
         self._tell()
 
     def _leave(self, changed):
-        """Wait for the sockets no longer if nobody else does. `changed`: what _enter returned."""
+        """Count one user less; after the last nothing is watched. `changed`: what _enter returned."""
         if changed is not self._changed:  # another loop has begun since
             return
         self._users -= 1
@@ -365,7 +369,7 @@ class Aio:
                 self.error = None
 
     def _forget(self):
-        """Wait for nothing any more."""
+        """Watch no socket and set no timer any more."""
         self._unwatch()
         if self._timer is not None:
             self._cancel(self._timer)
@@ -386,7 +390,7 @@ class Aio:
         try:
             timer.cancel()
         except RuntimeError:
-            pass  # MicroPython: a handler ends the task that called it, which looks for that
+            pass  # MicroPython: a handler ends the task that called it; that looks whether it has ended
 
 
 class Observing:

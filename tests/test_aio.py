@@ -864,6 +864,27 @@ def test_sockets_when_one_is_replaced_while_it_serves_then_the_new_one_is_read()
     server.close()
 
 
+def test_transport_when_it_is_registered_while_the_endpoint_serves_then_it_is_asked():
+    """register_socket with what cannot be polled, beside a socket that is"""
+    client, server, uri = loopback()
+    serve_text(server)
+    transport = Pair()
+
+    async def main():
+        serving = asyncio.create_task(server.serve())
+        await turns()
+        server.endpoint.register_socket(transport)
+        server.wake()
+        transport.inbox.append((fake.packet(coap.GET, 1, uri_path=("t",)), client.endpoint.resolve("127.0.0.1:9")))
+        await asyncio.wait_for(until(lambda: not transport.inbox), 5)
+        serving.cancel()
+        await turns()
+
+    asyncio.run(main())
+    client.close()
+    server.close()
+
+
 def test_sockets_when_there_is_none_for_a_while_then_it_is_opened_again():
     """An ESP32 without network: nothing can be waited for but the next attempt"""
     client, server, uri = loopback()
