@@ -95,7 +95,7 @@ class Aio:
     cancelled takes its request with it and nothing else. Names are looked up blocking (asyncio has nothing
     else on a board). On Windows CPython needs a SelectorEventLoop. Do not use the endpoint's blocking calls in a
     task, and end it by close() here.
-    Keeps about 210 bytes on a board, 300 more while something is awaited, and 430 for each request besides its record.
+    Keeps about 160 bytes on a board, 300 more while something is awaited, and 430 for each request besides its record.
     """
 
     def __init__(self, endpoint):
