@@ -63,7 +63,7 @@ _IPATCH = const(7)
 _NOT_FOUND = const(132)
 
 _BURST = const(16)  # messages for the application taken before other tasks have their turn
-_ASK_S = 0.01  # how often a transport is asked that cannot be polled
+_ASK_MS = const(10)  # how often a transport is asked that cannot be polled
 _REOPEN_MS = const(1000)  # how often an endpoint tries to replace a lost socket
 _MESSAGES = const(4)  # notifications that wait for a task
 _ON_CPYTHON = sys.implementation.name == "cpython"
@@ -74,7 +74,7 @@ if _ON_CPYTHON:
 else:
 
     def _loop():
-        """What another loop has another of."""
+        """The queue of tasks, of which each loop has its own."""
         return asyncio.core._task_queue
 
 
@@ -95,7 +95,7 @@ class Aio:
     cancelled takes its request with it and nothing else. Names are looked up blocking (asyncio has nothing
     else on a board). On Windows CPython needs a SelectorEventLoop. Do not use the endpoint's blocking calls in a
     task, and end it by close() here.
-    Keeps about 210 bytes on a board, 300 more while something is awaited, and 430 for each request besides its record.
+    Keeps about 160 bytes on a board, 300 more while something is awaited, and 430 for each request besides its record.
     """
 
     def __init__(self, endpoint):
@@ -105,9 +105,8 @@ class Aio:
         self.error = None  # why it has ended
         self._changed = None  # an Event, set whenever the endpoint has done something; new with the first user
         self._sockets = []  # of the endpoint, as they were when they began to be watched
-        self._tasks = []  # while there are users: one for each socket
-        self._polled = []  # on CPython: the descriptors that the loop watches instead
-        self._timer = None  # the task that sleeps until until_ms
+        self._readers = []  # one for each of these: a task on MicroPython, the descriptor on CPython
+        self._timer = None  # what calls _expire at until_ms
         self.until_ms = 0
         self._is_processing = False
 
@@ -232,7 +231,11 @@ class Aio:
         self.endpoint.close()
 
     def wake(self):
-        """Let the endpoint do what is due now, for instance send what it was given by other ways than send() here."""
+        """Let the endpoint do what is due now.
+
+        It is to be called after what a task does with the endpoint itself, as endpoint.send, join or register_socket:
+        that is sent, and that socket is read, from then on. Raises what a hook of the application raised.
+        """
         if self._is_processing:  # called from a handler: it is sent when that returns
             return
         if self.endpoint._is_in_handler:  # called from an on_end
@@ -248,8 +251,8 @@ class Aio:
                     record.respond(_NOT_FOUND)
         finally:
             self._is_processing = False
-        self._tell()
-        self._wake()
+            self._tell()
+            self._wake()
 
     # -- waiting
 
@@ -261,19 +264,19 @@ class Aio:
             raise self.error
 
     async def _room(self, full):
-        """Await that something changes while the queue is full; raises `full` if it is not, and was not the cause."""
+        """Await a change if the queue is full; if it is not, there is another reason, and `full` is raised."""
         if len(self.endpoint._queue) < self.endpoint._limits[1]:
             raise full
         await self._change()
 
     def _tell(self):
-        """Have those who wait look whether it has come."""
+        """Have each task that waits look whether what it waits for has come."""
         if self._users and _loop() is self._loop:
             self._changed.set()
             self._changed.clear()
 
     def _enter(self):
-        """Begin to wait, for the sockets if nobody does yet; returns what _leave takes."""
+        """Count one user more; the first has the sockets watched. Returns what _leave takes."""
         if self.endpoint.is_closed:
             self._stop(coap.Closed("the endpoint was closed"))
         if self.error is not None:
@@ -292,29 +295,19 @@ class Aio:
     def _watch(self):
         """Wait for all sockets that the endpoint has now."""
         self._unwatch()
-        endpoint = self.endpoint
-        self._sockets = list(endpoint._polled)
+        self._sockets = list(self.endpoint._polled)
         for sock in self._sockets:
             if _ON_CPYTHON:
                 self._loop.add_reader(sock, self._turn)
-                self._polled.append(sock.fileno())
+                self._readers.append(sock.fileno())
             else:
-                self._tasks.append(asyncio.create_task(self._read(sock)))
-        if endpoint._asked:
-            self._tasks.append(asyncio.create_task(self._ask()))
+                self._readers.append(asyncio.create_task(self._read(sock)))
 
     async def _read(self, sock):
-        """Wait for `sock` and have what comes handled, until _unwatch."""
-        tasks = self._tasks
-        while tasks is self._tasks:
+        """Wait on MicroPython for `sock` and have what comes handled, until _unwatch."""
+        readers = self._readers
+        while readers is self._readers:
             await _readable(sock)
-            self._turn()
-
-    async def _ask(self):
-        """Ask transports that nobody can wait for, until _unwatch."""
-        tasks = self._tasks
-        while tasks is self._tasks:
-            await asyncio.sleep(_ASK_S)
             self._turn()
 
     def _turn(self):
@@ -327,15 +320,16 @@ class Aio:
             self._stop(error)
 
     def _wake(self):
-        """Have _turn called at the endpoint's next event, and for the sockets that it has now."""
+        """See to it that _turn is called at the endpoint's next event, and for all sockets that it has now."""
         if not self._users or _loop() is not self._loop:
             return
         endpoint = self.endpoint
         if self._sockets != endpoint._polled:  # one was replaced, or a group was joined
             self._watch()
         wait_ms = endpoint.next_event_ms()
-        if endpoint.socket is None and (wait_ms is None or wait_ms > _REOPEN_MS):
-            wait_ms = _REOPEN_MS
+        if endpoint._asked or endpoint.socket is None:
+            at_most_ms = _ASK_MS if endpoint._asked else _REOPEN_MS
+            wait_ms = at_most_ms if wait_ms is None else min(wait_ms, at_most_ms)
         if wait_ms is None:
             return
         due_ms = coap.ticks_add(coap.ticks_ms(), wait_ms)
@@ -344,10 +338,16 @@ class Aio:
                 return
             self._timer.cancel()
         self.until_ms = due_ms
-        self._timer = asyncio.create_task(self._sleep(wait_ms))
+        if _ON_CPYTHON:  # no task: who cancels all of them would have the others wait for ever
+            self._timer = self._loop.call_later(wait_ms / 1000, self._expire)
+        else:
+            self._timer = asyncio.create_task(self._sleep(wait_ms))
 
     async def _sleep(self, wait_ms):
-        await asyncio.sleep(wait_ms / 1000)
+        await asyncio.sleep_ms(wait_ms)
+        self._expire()
+
+    def _expire(self):
         self._timer = None
         self._turn()
 
@@ -357,37 +357,40 @@ class Aio:
         self._tell()
 
     def _leave(self, changed):
-        """Wait for the sockets no longer if nobody else does. `changed`: what _enter returned."""
+        """Count one user less; after the last nothing is watched. `changed`: what _enter returned."""
         if changed is not self._changed:  # another loop has begun since
             return
         self._users -= 1
         if not self._users:
-            changed.set()  # an iteration that a handler has ended waits for it
+            if _loop() is self._loop:
+                changed.set()  # an iteration that a handler has ended waits for it
             self._forget()
             if not isinstance(self.error, coap.Closed):
                 self.error = None
 
     def _forget(self):
-        """Wait for nothing any more."""
+        """Watch no socket and set no timer any more."""
         self._unwatch()
-        self._cancel(self._timer)
-        self._timer = None
+        if self._timer is not None:
+            self._cancel(self._timer)
+            self._timer = None
 
     def _unwatch(self):
-        for task in self._tasks:
-            self._cancel(task)
-        for number in self._polled:
-            self._loop.remove_reader(number)
-        self._tasks = []
-        self._polled = []
+        for reader in self._readers:
+            if _ON_CPYTHON:
+                self._loop.remove_reader(reader)
+            else:
+                self._cancel(reader)
+        self._readers = []
 
-    def _cancel(self, task):
-        if task is None or not _ON_CPYTHON and _loop() is not self._loop:  # MicroPython's queues must not be mixed
+    def _cancel(self, timer):
+        """Cancel a timer, or a task of MicroPython."""
+        if not _ON_CPYTHON and _loop() is not self._loop:  # MicroPython's queues must not be mixed
             return
         try:
-            task.cancel()
+            timer.cancel()
         except RuntimeError:
-            pass  # MicroPython: a handler ends it in its own turn, after which it ends; CPython: its loop is closed
+            pass  # MicroPython: a handler ends the task that called it; that looks whether it has ended
 
 
 class Observing:
@@ -408,7 +411,7 @@ class Observing:
         self.uri = uri
         self.options = options
         self.received = []
-        self.observation = None
+        self.observation = None  # False: cancel() came before it
         self._changed = None  # while it counts among the users of the Aio: what _leave takes
 
     def __enter__(self):
@@ -438,7 +441,7 @@ class Observing:
 
         aio = self.aio
         self._changed = aio._enter()
-        while self.observation is None and self._changed:
+        while self.observation is None:
             try:
                 self.observation = coap_observe.observe(aio.endpoint, self.uri, self._take, **self.options)
             except coap.Full as full:
@@ -458,10 +461,12 @@ class Observing:
     def cancel(self):
         """End the observation: the server is told, and the iteration ends."""
         changed = self._changed
+        self.received.clear()
+        self.observation = self.observation or False
         if changed:
             self._changed = None
             try:
-                if self.observation is not None:
+                if self.observation:
                     self.observation.cancel()
                     if self.aio.error is None:
                         self.aio.wake()

@@ -82,6 +82,7 @@ _KEY_LEN = const(48)  # what mbedTLS takes
 _WAITING = const(4)  # datagrams that wait for a handshake
 _STEP_MS = const(250)  # between looks at whether mbedTLS wants to send a flight again: it does after 1, 2, 4, ... s
 _SILENT_MS = const(8000)
+_ONCE = const(16)  # message IDs of POST and PATCH that a session knows
 _DAY_MS = const(86400000)  # a session unused for so long ends; less than the 6 days that ticks_diff can tell
 _POST = const(2)
 _PATCH = const(6)
@@ -152,7 +153,8 @@ class _Session(_Stream):
         self.until_ms = until_ms  # when the handshake must be done
         self.used_ms = until_ms
         self.tls = self.inbound = self.hello = self.identity = None
-        self.asked_ms = self.asked = None  # of the first confirmable message since something came: when, its ID
+        self.asked_ms = None  # when the first confirmable message went since something came
+        self.once = ()  # the IDs of the latest POST and PATCH: in another session they could be executed twice
         self.has_sent = False
         self.is_done = False  # whether our last flight has gone; that of a server shows that the client has the key
         self.is_open = False  # whether the handshake is done
@@ -368,13 +370,14 @@ class Transport(_Stream):
             session.used_ms = now_ms
             if session.is_open and not data[0] & 0x30:  # confirmable
                 mid = bytes(data[2:4])
+                is_known = mid in session.once
                 if session.asked_ms is None:
                     session.asked_ms = now_ms
-                    session.asked = mid
-                elif ticks_diff(now_ms, session.asked_ms) > _SILENT_MS:
-                    if mid != session.asked or data[1] != _POST and data[1] != _PATCH:  # which might run twice
-                        self._end(session)
-                        session = None
+                elif ticks_diff(now_ms, session.asked_ms) > _SILENT_MS and not is_known:
+                    self._end(session)
+                    session = None
+                if session is not None and not is_known and data[1] in (_POST, _PATCH):
+                    session.once = (mid,) + session.once[: _ONCE - 1]
         if session is None:
             if data[0] & 0x20 or data[1] > 31 or self._client is None or coap.is_multicast(remote):
                 raise OSError(errno.ENOTCONN)  # only a request, or a ping, begins a session

@@ -332,8 +332,9 @@ class Sequence:
         Raises OSError if that fails, or if another endpoint has stored a number there since.
         """
         stored = self.store.load()
-        if self.stored is None:  # what failed may have been stored: on as after a restart
+        if self.stored is None:  # what failed may have been stored, or may be in a cache only: on as after a restart
             self.next = stored + self.step
+            self.limit = None
         elif stored != self.stored:
             raise OSError("another endpoint uses the same store")
         limit = self.next + self.step

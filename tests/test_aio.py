@@ -220,7 +220,7 @@ def test_get_when_the_name_is_not_known_then_oserror_and_nothing_left():
 
         client.endpoint.resolve = fail
         error = await failure(client.get("coap://nowhere.invalid/t"))
-        return isinstance(error, OSError), client._users, client._tasks
+        return isinstance(error, OSError), client._users, client._readers
 
     check.eq(both(main), (True, 0, []))
 
@@ -360,7 +360,7 @@ def test_get_when_it_is_cancelled_before_it_began_or_waiting_for_room_then_nothi
         for task in tasks:
             await failure(task)
         response = await client.get(URI)
-        return response.code, client._users, client._tasks, client._timer
+        return response.code, client._users, client._readers, client._timer
 
     check.eq(both(main), (coap.CONTENT, 0, [], None))
 
@@ -384,6 +384,53 @@ def test_get_when_there_will_never_be_room_then_it_raises_instead_of_waiting():
         return type(error) is Exhausted, client._users
 
     check.eq(both(main), (True, 0))
+
+
+def test_get_when_all_tasks_are_cancelled_then_one_of_cleaning_up_still_ends():
+    """asyncio.run cancels all tasks at the end of a loop on CPython; of those one asks once more"""
+    if not hasattr(asyncio, "all_tasks"):
+        raise check.Skip("no all_tasks")
+    client, server, uri = loopback()
+
+    async def watch():
+        try:
+            await client.get(uri, timeout_ms=200)
+        finally:
+            await client.put(uri, "off", timeout_ms=400)
+
+    async def main():
+        tasks = [asyncio.create_task(failure(watch())), asyncio.create_task(client.serve())]
+        await turns(5)
+        others = asyncio.all_tasks() - set(tasks) - {asyncio.current_task()}
+        for task in [tasks[0]] + list(others) + [tasks[1]]:
+            task.cancel()
+        return type(await asyncio.wait_for(tasks[0], 5))
+
+    check.eq(asyncio.run(main()), coap.Timeout)
+    client.close()
+    server.close()
+
+
+def test_get_when_a_hook_raises_for_another_then_who_has_its_response_is_told_at_once():
+    """on_end of a later request raises in the turn in which the response came"""
+    client, server, uri = loopback()
+    serve_text(server)
+
+    def fail(record):
+        if record.message.code == coap.PUT:
+            raise KeyError("mistake")
+
+    async def main():
+        first = asyncio.create_task(client.get(uri, mtype=coap.NON))
+        await turns()
+        server.wake()  # the response lies in the client's socket
+        client.endpoint.on_end = fail
+        error = await failure(client.put("coap://127.0.0.1/", "x", mtype=coap.NON, no_response=26))
+        return type(error), (await asyncio.wait_for(first, 5)).code
+
+    check.eq(asyncio.run(main()), (KeyError, coap.CONTENT))
+    client.close()
+    server.close()
 
 
 def test_wait_for_when_it_is_late_then_the_request_is_cancelled():
@@ -491,7 +538,7 @@ def test_serve_when_it_is_cancelled_then_the_endpoint_can_be_used_again():
             serving.cancel()
             await failure(serving)
             error = await failure(client.get(URI, transport_tuning=QUICK))
-            results.append((server._users, len(server._tasks), type(error)))
+            results.append((server._users, len(server._readers), type(error)))
             server.endpoint.socket.inbox.clear()
         return results
 
@@ -817,6 +864,27 @@ def test_sockets_when_one_is_replaced_while_it_serves_then_the_new_one_is_read()
     server.close()
 
 
+def test_transport_when_it_is_registered_while_the_endpoint_serves_then_it_is_asked():
+    """register_socket with what cannot be polled, beside a socket that is"""
+    client, server, uri = loopback()
+    serve_text(server)
+    transport = Pair()
+
+    async def main():
+        serving = asyncio.create_task(server.serve())
+        await turns()
+        server.endpoint.register_socket(transport)
+        server.wake()
+        transport.inbox.append((fake.packet(coap.GET, 1, uri_path=("t",)), client.endpoint.resolve("127.0.0.1:9")))
+        await asyncio.wait_for(until(lambda: not transport.inbox), 5)
+        serving.cancel()
+        await turns()
+
+    asyncio.run(main())
+    client.close()
+    server.close()
+
+
 def test_sockets_when_there_is_none_for_a_while_then_it_is_opened_again():
     """An ESP32 without network: nothing can be waited for but the next attempt"""
     client, server, uri = loopback()
@@ -1050,7 +1118,7 @@ def stopped(client, server, uri, stop_uri):
         users = client._users
         again = await client.get(uri)  # it is one reader that waits for the socket
         serving.cancel()
-        return code, error, users, again.code, client._tasks, client._polled
+        return code, error, users, again.code, client._readers
 
     return asyncio.run(main())
 
@@ -1067,14 +1135,14 @@ def test_observe_when_a_handler_cancels_it_then_the_iteration_ends():
     """The server of the same endpoint ends what is its only user, in the turn of its own reader"""
     client, server = pair()
     observable(server)
-    check.eq(stopped(client, server, URI, "coap://192.0.2.9/stop"), (coap.CHANGED, None, 0, coap.CONTENT, [], []))
+    check.eq(stopped(client, server, URI, "coap://192.0.2.9/stop"), (coap.CHANGED, None, 0, coap.CONTENT, []))
     client, server, uri = loopback()
     client.close()
     endpoint, port = bound_endpoint()
     client = coap_aio.Aio(endpoint)
     observable(server)
     stop = "coap://127.0.0.1:%d/stop" % port
-    check.eq(stopped(client, server, uri, stop), (coap.CHANGED, None, 0, coap.CONTENT, [], []))
+    check.eq(stopped(client, server, uri, stop), (coap.CHANGED, None, 0, coap.CONTENT, []))
     client.close()
     server.close()
 
@@ -1092,6 +1160,60 @@ def test_observe_when_a_hook_raises_as_it_begins_then_nothing_is_left():
     check.eq(observed(main), (KeyError, 0))
 
 
+def test_observe_when_it_is_cancelled_before_it_begins_then_it_does_not():
+    """cancel() while the task that iterates has not had its turn"""
+
+    async def main(client, server, texts):
+        observing = client.observe(URI)
+        watching = asyncio.create_task(failure(observing.__anext__()))
+        observing.cancel()
+        return type(await watching), client._users, client.endpoint.socket.sent
+
+    check.eq(observed(main), (StopAsyncIteration, 0, []))
+
+
+def test_observe_when_it_is_cancelled_with_states_unread_then_the_iteration_ends():
+    """cancel() ends it, whatever came since"""
+
+    async def main(client, server, texts):
+        observing = client.observe(URI)
+        await observing.__anext__()
+        server.notify("t", confirmable=True)
+        await until(lambda: observing.received)
+        observing.cancel()
+        return type(await failure(observing.__anext__()))
+
+    check.eq(observed(main), StopAsyncIteration)
+
+
+def test_cancel_when_a_task_of_the_loop_that_has_ended_waits_then_nothing_is_left():
+    """Its task is told nothing any more: it is of another loop"""
+    client, server = pair()
+    observable(server)
+    kept = []
+    loop = asyncio.new_event_loop()
+
+    async def main():
+        kept.append(asyncio.create_task(server.serve()))
+        observing = client.observe(URI)
+        await observing.__anext__()
+        kept.append(asyncio.create_task(failure(observing.__anext__())))
+        await turns()
+        return observing
+
+    observing = loop.run_until_complete(main())
+    if hasattr(asyncio, "core"):
+        asyncio.new_event_loop()
+    else:
+        loop.close()
+        loop.set_exception_handler(lambda loop, context: None)  # it says that tasks were pending
+    observing.cancel()
+    asyncio.run(turns())
+    check.eq((client._users, client._timer, kept[1].done()), (0, None, False))
+    client.close()
+    server.close()
+
+
 def test_close_when_the_loop_has_ended_with_an_iteration_open_then_the_socket_is_closed():
     """A loop left by `break`, without cancel()"""
     client, server, uri = loopback()
@@ -1104,5 +1226,5 @@ def test_close_when_the_loop_has_ended_with_an_iteration_open_then_the_socket_is
 
     asyncio.run(main())
     client.close()
-    check.eq((client.endpoint.is_closed, client._polled), (True, []))
+    check.eq((client.endpoint.is_closed, client._readers), (True, []))
     server.close()

@@ -1258,3 +1258,25 @@ def test_request_when_it_must_not_be_repeated_then_a_silent_session_is_not_left_
         record = client.send(coap.Message(coap.POST, uri=URI), SERVER)
         net.run(record.is_done, most_ms=1000)
         eq(record.error, None, "the next begins another session")
+
+
+def twice(nstart, timeout_ms):
+    """How often a POST is executed whose answers are lost for 20 s, as are those of one `timeout_ms` before it."""
+    with Net() as net:
+        server = serve(net)
+        done = []
+        server.resources[-1].post(lambda request, response: done.append(bytes(request.payload)))
+        client = ask(net)
+        client.tuning = coap.Tuning(nstart=nstart)
+        get(net, client)
+        end_ms = net.now_ms + 20000
+        net.lose = lambda datagram: net.trace[-1][0] == SERVER and net.now_ms < end_ms
+        first = client.send(coap.Message(coap.POST, uri=URI, payload="a"), SERVER, timeout_ms)
+        second = client.send(coap.Message(coap.POST, uri=URI, payload="b"), SERVER)
+        net.run(lambda: first.is_done() and second.is_done())
+        return done.count(b"a"), done.count(b"b")
+
+
+def test_post_when_another_was_unanswered_before_it_then_neither_is_executed_twice():
+    """RFC 7252 section 4.5: the session is silent since the first, and the second has gone in it, too"""
+    eq([twice(1, 5000), twice(2, 90000)], [(1, 1)] * 2)

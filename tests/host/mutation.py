@@ -291,8 +291,9 @@ DTLS_MUTANTS = (
     ("sessions are limited", "return taken < self._limits[0] or", "return True or"),
     ("a session in use stays", "(idle_ms >= self._limits[2] or name == identity or has_several)", "True"),
     ("a handshake without end", "elif ticks_diff(now_ms, session.until_ms) >= 0:", "elif False:"),
-    ("a silent server gets another handshake", "elif ticks_diff(now_ms, session.asked_ms) > _SILENT_MS:",
-     "elif False:"),
+    ("a silent server gets another handshake", "elif ticks_diff(now_ms, session.asked_ms) > _SILENT_MS and",
+     "elif False and"),
+    ("a POST stays in its session", "_SILENT_MS and not is_known:", "_SILENT_MS:"),
     ("close_notify ends a session", "if not got:  # close_notify", "if False:"),
     # what is not to be trusted, and what is told
     ("records of epoch 0 in a session", "part = _protected(data)", "part = data"),
