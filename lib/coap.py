@@ -1653,7 +1653,7 @@ _RENDER = const(-2)  # to fill the response, no more
 
 def _prepare(r, p, code):
     """Empty the response packet `r` and address it to the request packet `p`."""
-    if r[_DATA]:  # and not _END, which does not tell of an option whose value found no memory
+    if r[_DATA] or r[_END]:  # one tells of an option whose value found no memory, the other of a Ctrl-C below
         r[_DATA][:] = b""
         r[_END] = r[_LAST] = 0
     r[_CODE] = code
@@ -1737,7 +1737,7 @@ def _serving(engine):
                     refusal = SERVICE_UNAVAILABLE
             # What is the response?
             preset = refusal or _PRESET[code]
-            if r[_DATA]:  # what _prepare does
+            if r[_DATA] or r[_END]:  # what _prepare does
                 r[_DATA][:] = b""
                 r[_END] = r[_LAST] = 0
             r[_CODE] = preset

@@ -65,5 +65,5 @@ def test_aio_when_the_loop_was_closed_before_then_closes_its_socket():
     loop.run_until_complete(main())
     loop.close()
     client.close()
-    assert client.endpoint.is_closed and not client._tasks
+    assert client.endpoint.is_closed and not client._readers
     server.close()
