@@ -2863,8 +2863,6 @@ class Endpoint(Engine):
         self._left = _BURST
         if self._open and self._polled:
             self._receive_ready(0)  # read first: an ACK that waits in the socket saves a retransmission
-            if self.received is not None:
-                return self.received
         begin_ms = now_ms = ticks_ms()
         wait_ms = _FAR_MS if timeout_ms is None else max(0, timeout_ms)
         while True:

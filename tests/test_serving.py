@@ -229,6 +229,19 @@ def test_process_when_there_is_no_room_for_a_datagram_then_memory_error():
         check.raises(MemoryError, transport.endpoint(is_polled).process, None)
 
 
+def test_process_when_requests_keep_coming_then_what_is_due_leaves_all_the_same():
+    """Endpoint.process: it sends what is due first, also where a request is open and each call returns another one."""
+    transport = Polled()
+    endpoint = transport.endpoint(True)
+    endpoint.send(coap.Message(coap.GET, token=b"t"), OTHER)
+    endpoint.process(0)
+    transport.inbox += [(packet(coap.GET, mid), PEER) for mid in (1, 2, 3)]
+    endpoint.process(0).respond(coap.CONTENT)
+    endpoint.send(coap.Message(coap.GET, mid=9, token=b"u"), PEER)
+    check.eq(endpoint.process(0).mid, 2)
+    check.eq([datagram[2:4] for datagram, peer in transport.sent if peer == PEER], [b"\0\x01", b"\0\x09"])
+
+
 def test_process_when_on_end_raises_oserror_then_it_comes_out():
     """Endpoint.on_end: a file that could not be written is not taken for a recvfrom that failed."""
     for is_polled in False, True:

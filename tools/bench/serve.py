@@ -23,10 +23,6 @@ for number in range(resources):
     endpoint.resource("other/%d" % number)
     if number % 10 == 0:
         gc.collect()  # or what they are made of lies between them, and no room is left in one piece for a datagram
-for number in range(open_exchanges):
-    silent = "127.0.0.%d" % (2 + number)
-    endpoint.send(coap.Message(coap.GET, transport_tuning=coap.Tuning(ack_timeout_ms=90000)), silent)
-    endpoint.process(0)  # sends it, and makes room in the queue
 temperature = endpoint.resource("temp", ct=coap.TEXT, obs=bool(observers))
 
 
@@ -35,6 +31,10 @@ def read(request, response):
     return b"22.5C"
 
 
+for number in range(open_exchanges):
+    silent = "127.0.0.%d" % (2 + number)
+    endpoint.send(coap.Message(coap.GET, transport_tuning=coap.Tuning(ack_timeout_ms=90000)), silent)
+    endpoint.process(0)  # sends it, and makes room in the queue
 if part:
     gc.collect()
     gc.threshold(gc.mem_free() // part)
