@@ -27,6 +27,15 @@ class Random:
         return bytes([self.below(256) for _ in range(n)])
 
 
+def raiser(error):
+    """A function that raises `error`, whatever it is called with."""
+
+    def fail(*_):
+        raise error
+
+    return fail
+
+
 class Network:
     """Engines by address, and what is on its way between them.
 

@@ -5,7 +5,7 @@ import sys
 import check
 import coap
 import fake
-from fake import EXACT, PEER, due, empty, packet, run
+from fake import EXACT, PEER, due, empty, packet, raiser, run
 
 OTHER = ("192.0.2.2", 5683)
 
@@ -34,15 +34,6 @@ def response(record, mtype=coap.ACK, mid=None, code=coap.CONTENT, **fields):
 def same_byte(byte):
     """An engine for which chance is always this byte."""
     return coap.Engine(lambda n: byte * n)
-
-
-def raiser(error):
-    """A function that raises `error`."""
-
-    def fail(*_):
-        raise error
-
-    return fail
 
 
 def given_up_ms(engine, record, latest_ms):

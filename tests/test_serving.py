@@ -5,7 +5,7 @@ import sys
 import check
 import coap
 import fake
-from fake import PEER, ask, due, empty, packet
+from fake import PEER, ask, due, empty, packet, raiser
 
 OTHER = ("192.0.2.2", 5683)
 LIFE_MS = 247000
@@ -81,13 +81,6 @@ class Extension:
 
     def response(self, request, response):
         self.raise_in("response")
-
-
-def raiser(error):
-    def act(*_):
-        raise error
-
-    return act
 
 
 # ---- what ends in the midst of a request ----
@@ -763,23 +756,3 @@ def test_respond_when_protected_then_the_code_inside_decides_whether_it_is_wante
         pair.server.receive(due(pair.client, 0)[-1], CLIENT, 0)
         pair.server.received.respond(code, "text")
         check.eq([datagram[1] for datagram in due(pair.server, 0)], [coap.CHANGED] if is_wanted else [])
-
-
-def test_process_when_there_was_no_memory_to_send_then_the_next_one_sends():
-    """RFC 7252 section 4.2: not only when something else happens, for which request() might wait for ever"""
-
-    def fail(n):
-        endpoint.random = random
-        raise MemoryError
-
-    transport = fake.Transport()
-    with fake.Clock() as clock:
-        endpoint = coap.Endpoint(sock=transport)
-        random = endpoint.random
-        record = endpoint.send(coap.Message(coap.GET, transport_tuning=fake.EXACT), PEER)
-        endpoint.random = fail
-        check.raises(MemoryError, endpoint.process, 0)
-        begin_ms = clock.now_ms
-        while not record.is_done() and clock.now_ms - begin_ms < 100000:
-            endpoint.process(1000)
-        check.eq((record.error, len(transport.sent)), (coap.Timeout, 5))
