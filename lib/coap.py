@@ -2740,6 +2740,7 @@ class Endpoint(Engine):
         elif socket is None:
             raise ValueError("this firmware has no sockets; give Endpoint a transport, sock=")
         else:
+            _check_type("host", host, str)
             self._family = family or (socket.AF_INET6 if ":" in host else socket.AF_INET)
             if port is not None:
                 _check("port", port, 0, 65535)
@@ -3167,11 +3168,15 @@ class Endpoint(Engine):
         self.is_closed = True
         for sock in self._polled + self._asked:
             self._forget(sock)
-        for record in self._open + self._queue:
-            try:
-                self.end(record, Closed)
-            except Closed:  # its on_end wanted to send
-                pass
+        try:
+            for record in self._open + self._queue:
+                try:
+                    self.end(record, Closed)
+                except Closed:  # its on_end wanted to send
+                    pass
+        finally:  # its on_end may raise something else, and then the others are to end all the same
+            if self._open or self._queue:
+                self.close()
 
     def __enter__(self):
         return self

@@ -985,13 +985,13 @@ def test_close_when_a_handler_does_then_process_ends():
     check.raises(coap.Closed, endpoint.process)
 
 
-def test_close_when_on_end_raises_then_the_sockets_are_closed():
-    """RFC 7252 section 4.2: the port is free."""
+def test_close_when_on_end_raises_then_the_sockets_are_closed_and_every_exchange_ends():
+    """RFC 7252 section 4.2: the port is free, and nobody waits for what cannot come."""
     endpoint, transport = application()
-    endpoint.send(coap.Message(coap.GET), PEER)
+    records = [endpoint.send(coap.Message(coap.GET), PEER) for _ in range(3)]
     endpoint.on_end = fail
     check.raises(KeyError, endpoint.close)
-    check.eq(transport.closed, 1)
+    check.eq(([record.error for record in records], transport.closed), ([coap.Closed] * 3, 1))
 
 
 def fail(record):

@@ -77,6 +77,7 @@ def test_endpoint_when_the_port_is_none_then_told():
         (ValueError, "port", lambda: coap.Endpoint(port=65536)),
         (ValueError, "port", lambda: coap.Endpoint(port=-1)),
         (TypeError, "port", lambda: coap.Endpoint(port="5683")),
+        (TypeError, "host is a str", lambda: coap.Endpoint("0.0.0.0", 5683)),  # in the order of bind
     ))  # fmt: skip
 
 
