@@ -102,7 +102,10 @@ MUTANTS = (
     # what send refuses
     ("no CON to a group", "if is_group and mtype == CON:", "if False:"),
     ("a group gets a NON", "mtype = NON if is_group else CON", "mtype = CON"),
-    ("send refuses ACK and Reset", "if mtype > NON or code is None or", "if code is None or"),
+    ("send refuses ACK and Reset", "is_other = mtype > NON or", "is_other ="),
+    ("send refuses codes of no class", "not 0x3D >> (code >> 5) & 1  # the", "not 0xFD >> (code >> 5) & 1  # the"),
+    ("send looks at the tuning", "_check_type(\"transport_tuning\"", "(\"transport_tuning\""),
+    ("ticks tell MAX_TRANSMIT_WAIT", "_check(\"max_transmit_wait_ms\"", "(\"max_transmit_wait_ms\""),
     ("send refuses what is too large", "if packed_len > self.datagram_len:", "if False:"),
     ("a promise is kept once", "self._pending.remove(entry)\n                if entry[4]", "if entry[4]"),
     ("a promise is made to a peer", "if entry[1] == token and entry[0] == peer:", "if entry[1] == token:"),
