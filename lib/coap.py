@@ -1321,11 +1321,13 @@ class ReceptionRecord:
     endpoint, message, remote
     mid              its message ID
     pertains_to      the TransmissionRecord it answers; None for a request
-    is_acknowledged  whether an empty ACK went
+    is_acknowledged  whether an empty ACK went; True of a request to a group, too: it takes neither ACK nor Reset
     has_responded    whether it was answered by respond or reset
+    answer_ms        None, or of a request to a group when its answer may leave: after the leisure
     """
 
     is_acknowledged = has_responded = True
+    answer_ms = None
 
     def __init__(self, endpoint, message, remote, pertains_to, slot=-1):
         self.endpoint = endpoint
@@ -1354,7 +1356,7 @@ class ReceptionRecord:
     def reset(self):
         """Answer with a Reset: the message makes no sense here; sent by the next process.
 
-        Raises ValueError if it was answered or acknowledged.
+        Raises ValueError if it was answered or acknowledged, or came to a group (RFC 7252 section 8.1).
         """
         if self.has_responded or self.is_acknowledged:
             raise ValueError("the message was answered")
@@ -2094,10 +2096,14 @@ class Engine:
         if len(data) > self.datagram_len or _index(p, data) >= 0 or p[_MTYPE] != NON or not 0 < p[_CODE] < 32:
             return
         reply = self._serve(_ANSWER_TO_GROUP)
+        leisure_ms = _uint(self.random(2), 0, 2) * (self.tuning.leisure_ms + 1) >> 16
+        at_ms = ticks_add(self.now_ms, leisure_ms)
+        if self.received is not None:
+            self.received.answer_ms = at_ms
+            self.received.is_acknowledged = True  # so that there is no Reset (RFC 7252 section 8.1)
         if reply is not None and 64 <= reply[1] < 128 and self._response.packet[_PAYLOAD]:
             if len(self._answers) < self._limits[1]:
-                leisure_ms = _uint(self.random(2), 0, 2) * (self.tuning.leisure_ms + 1) >> 16
-                self._answers.append((bytes(reply), p[_REMOTE], ticks_add(self.now_ms, leisure_ms)))
+                self._answers.append((bytes(reply), p[_REMOTE], at_ms))
                 self._is_calm = False
 
     def _unwrap(self, p):
@@ -2269,7 +2275,7 @@ class Engine:
 
     def answer(self, record, packed):
         """Send the datagram `packed` in answer to `record`, a ReceptionRecord, and to its duplicates."""
-        self._answers.append((packed, record.remote, None))
+        self._answers.append((packed, record.remote, record.answer_ms))
         self._is_calm = False
         slot = record.slot
         duplicates = self._duplicates

@@ -261,6 +261,8 @@ MUTANTS = (
     ("4.15", "return UNSUPPORTED_CONTENT_FORMAT", "return 0"),
     ("a last segment that varies", "resource = self._routes.get(None)", "resource = None"),
     ("it is one segment", "and p[_STOP] == p[_PATH_END]:", "and True:"),
+    ("leisure of an application", "record.answer_ms))", "None))"),
+    ("no Reset to a group by an application", "self.received.is_acknowledged = True", "pass"),
     ("leisure", "* (self.tuning.leisure_ms + 1) >> 16", "* 0"),
     ("no empty reply to a group", " < 128 and self._response.packet[_PAYLOAD]:", " < 128:"),
     ("a resource silent to groups", "if asked == _ANSWER_TO_GROUP and not resource.groups:", "if False:"),
