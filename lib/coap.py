@@ -679,7 +679,8 @@ class Options:
 
     An option that may be repeated reads as a tuple, empty if there is none; any other as its first value or None,
     If-None-Match as a bool. Assigning writes it into the message, assigning None (False) removes it. Names are
-    those of the RFCs in lower case. `etag` is the first ETag, `etags` are all. Each access allocates.
+    those of the RFCs in lower case. `etag` is the first ETag, `etags` are all. Each access allocates. Reading raises
+    FormatError for text that is no UTF-8, assigning ValueError or TypeError for what the option cannot hold.
     """
 
     def __getattr__(self, name):
@@ -712,7 +713,7 @@ class Message:
       payload bytes, or str, which is encoded as UTF-8
       uri     see set_request_uri
       remote  where it goes or came from: "host[:port]", or an address of the socket; goes before that in `uri`
-      transport_tuning  a Tuning, for this message's retransmission
+      transport_tuning  a Tuning, for this message's retransmission; it and `remote` are looked at by send
       buffer  a bytearray kept by the caller: encode() writes into it, up to its present length
       options by name, see Options: content_format=JSON, uri_path=("a", "b")
 
@@ -816,7 +817,7 @@ class Message:
     def options(self):
         """All options as a tuple of (number, value), sorted by number, repeats in order; values by their format.
 
-        A value of a length that the option does not allow is bytes.
+        A value of a length that the option does not allow is bytes. Raises FormatError for text that is no UTF-8.
         """
         p = self.packet
         found = []
@@ -832,7 +833,10 @@ class Message:
         return tuple(found)
 
     def find_option(self, number):
-        """The values of option `number`, a tuple in the order of the message; without those of a forbidden length."""
+        """The values of option `number`, a tuple in the order of the message; without those of a forbidden length.
+
+        Raises FormatError for text that is no UTF-8.
+        """
         return _values(self.packet, number, False)
 
     def add_option(self, number, value):
@@ -982,8 +986,9 @@ class Message:
         """The URI that a request asks for (RFC 7252 section 6.5), of a response that of its request.
 
         Host and port come from Uri-Host and Uri-Port, else from remote; a response to a group's request has the
-        responder's address. Raises ValueError if there is neither. In a handler remote is who asks: for the URI that
-        was asked for, take that of request.copy(remote="host:port") with the server's own.
+        responder's address. Raises ValueError if there is neither, FormatError for an option that is no UTF-8. In a
+        handler remote is who asks: for the URI that was asked for, take that of request.copy(remote="host:port") with
+        the server's own.
         """
         request = self.request if self.code and self.code >= 64 else self
         if request is None:
@@ -1007,7 +1012,7 @@ class Message:
         return uri + "?" + query[1:] if query else uri
 
     def get_cache_key(self, ignore_options=()):
-        """A hashable that two requests share if one's response may answer the other (RFC 7252 section 5.6).
+        """A hashable that two requests to one server share if one's response may answer both (RFC 7252 section 5.6).
 
         It has the code and all options but Observe (RFC 7641 section 2), those that are NoCacheKey, and the numbers
         in `ignore_options`; of a FETCH the payload, too (RFC 8132 section 2).
@@ -1219,14 +1224,14 @@ _FAR_MS = const(1 << 28)  # 3 days: much further apart, ticks cannot be compared
 class Tuning:
     """Transmission parameters (RFC 7252 section 4.8) of an endpoint or of one message.
 
-    ack_timeout_ms      ACK_TIMEOUT, time to the first retransmission at least
-    ack_random_percent  ACK_RANDOM_FACTOR in percent, 100 or more: that time at most
+    ack_timeout_ms      ACK_TIMEOUT, 1 to 600000, time to the first retransmission at least
+    ack_random_percent  ACK_RANDOM_FACTOR in percent, 100 to 1000: that time at most
     max_retransmit      MAX_RETRANSMIT, 0 to 10; each wait is twice the one before
-    nstart              NSTART, interactions open with one peer at a time
-    leisure_ms          DEFAULT_LEISURE, up to which an answer to a group's request is delayed
+    nstart              NSTART, 1 to 65535, interactions open with one peer at a time
+    leisure_ms          DEFAULT_LEISURE, 0 to 600000, up to which an answer to a group's request is delayed
 
     and derived from them (section 4.8.2) max_transmit_span_ms, max_transmit_wait_ms, exchange_lifetime_ms,
-    non_lifetime_ms.
+    non_lifetime_ms. Raises TypeError or ValueError, too, if max_transmit_wait_ms is longer than 3 days.
     """
 
     def __init__(self, ack_timeout_ms=2000, ack_random_percent=150, max_retransmit=4, nstart=1, leisure_ms=5000):
@@ -1239,8 +1244,8 @@ class Tuning:
         self.max_transmit_span_ms = longest_ms * ((1 << max_retransmit) - 1)
         self.max_transmit_wait_ms = longest_ms * ((2 << max_retransmit) - 1)
         self.non_lifetime_ms = self.max_transmit_span_ms + _MAX_LATENCY_MS
-        lifetime_ms = self.non_lifetime_ms + _MAX_LATENCY_MS + ack_timeout_ms
-        self.exchange_lifetime_ms = _check("exchange_lifetime_ms", lifetime_ms, 0, _FAR_MS)
+        self.exchange_lifetime_ms = self.non_lifetime_ms + _MAX_LATENCY_MS + ack_timeout_ms  # shorter, if it is long
+        _check("max_transmit_wait_ms", self.max_transmit_wait_ms, 0, _FAR_MS)
 
 
 # Life of a TransmissionRecord
@@ -1306,7 +1311,7 @@ class TransmissionRecord:
         self.next_event_ms = None
 
     def cancel(self):
-        """Give it up: no retransmission; a response still coming is answered with Reset."""
+        """Give it up: no retransmission; a CON response still coming is answered with Reset."""
         self.endpoint.end(self, None)
 
 
@@ -1316,11 +1321,13 @@ class ReceptionRecord:
     endpoint, message, remote
     mid              its message ID
     pertains_to      the TransmissionRecord it answers; None for a request
-    is_acknowledged  whether an empty ACK went
+    is_acknowledged  whether an empty ACK went; True of a request to a group, too: it takes neither ACK nor Reset
     has_responded    whether it was answered by respond or reset
+    answer_ms        None, or of a request to a group when its answer may leave: after the leisure
     """
 
     is_acknowledged = has_responded = True
+    answer_ms = None
 
     def __init__(self, endpoint, message, remote, pertains_to, slot=-1):
         self.endpoint = endpoint
@@ -1333,10 +1340,10 @@ class ReceptionRecord:
             self.is_acknowledged = self.has_responded = False
 
     def ack(self, message=None):
-        """Acknowledge the CON, with nothing or with the response `message`; sent by the next process.
+        """Acknowledge the CON with nothing; sent by the next process. With a `message` it is respond(message).
 
         After an empty one respond() goes as a message of its own. Raises ValueError if it was answered or acknowledged,
-        or is no CON and `message` is None.
+        or is no CON.
         """
         if message is not None:
             self.respond(message)
@@ -1349,7 +1356,7 @@ class ReceptionRecord:
     def reset(self):
         """Answer with a Reset: the message makes no sense here; sent by the next process.
 
-        Raises ValueError if it was answered or acknowledged.
+        Raises ValueError if it was answered or acknowledged, or came to a group (RFC 7252 section 8.1).
         """
         if self.has_responded or self.is_acknowledged:
             raise ValueError("the message was answered")
@@ -1361,7 +1368,7 @@ class ReceptionRecord:
 
         It is piggybacked on the ACK of a CON, or a message of its own if that went before.
         Raises ValueError if it was answered, or the response is none or too long; TypeError if something is beside a
-        Message.
+        Message; Full if that of its own finds the queue full: try again.
         """
         if self.has_responded:
             raise ValueError("the message was answered")
@@ -1416,6 +1423,8 @@ def _host(peer):
 
 # ---- resources and discovery ----
 
+_STATE = const(-1)  # in the place of a method: the function that tells the ETag
+
 
 def _several(value):
     """`value` as a tuple: a tuple or list as it is, one value alone; None is None."""
@@ -1449,6 +1458,8 @@ class Resource:
         self.formats = _several(ct) or ()
         self.content_format = Message(content_format=self.formats[0]).packet[_DATA] if self.formats else None
         self.takes = _several(takes)
+        for each in self.formats + (self.takes or ()):
+            _encode_value(_CONTENT_FORMAT, each)
         self.groups = groups
         self.is_secure = secure
         self.is_observable = obs
@@ -1467,7 +1478,10 @@ class Resource:
         """
         if handler is not None and not callable(handler):
             raise TypeError("a handler is a function, not %r" % (handler,))
-        self.handlers[method] = handler
+        if method == _STATE:
+            self.state = handler
+        else:
+            self.handlers[method] = handler
         return handler
 
     def get(self, handler):
@@ -1487,9 +1501,11 @@ class Resource:
         return self(handler, DELETE)
 
     def etag(self, state):
-        """Set `state(request)`, which returns the ETag, 1 to 8 bytes, or None if there is nothing now; returns it."""
-        self.state = state
-        return state
+        """Set `state(request)`, which returns the ETag, 1 to 8 bytes, or None if there is nothing now; returns it.
+
+        Raises TypeError for what is no function.
+        """
+        return self(state, _STATE)
 
 
 def _path_key(p):
@@ -1957,7 +1973,8 @@ class Engine:
                 them (coap_oscore), else with 4.01
         `ct` and `attributes` (rt="temperature", if_="sensor", sz=12, title="...", obs=True, ...) are listed in
         /.well-known/core, unless the last segment varies; that path may be given, too, and is answered by your handlers
-        then. Raises ValueError if the path is served already, ValueError or TypeError for what a path cannot be.
+        then. Raises ValueError if the path is served already, ValueError or TypeError for what a path, a Content-Format
+        or an attribute cannot be.
         """
         _check_type("a path", path, str)
         if not self.resources and path != ".well-known/core":
@@ -2079,10 +2096,14 @@ class Engine:
         if len(data) > self.datagram_len or _index(p, data) >= 0 or p[_MTYPE] != NON or not 0 < p[_CODE] < 32:
             return
         reply = self._serve(_ANSWER_TO_GROUP)
+        leisure_ms = _uint(self.random(2), 0, 2) * (self.tuning.leisure_ms + 1) >> 16
+        at_ms = ticks_add(self.now_ms, leisure_ms)
+        if self.received is not None:
+            self.received.answer_ms = at_ms
+            self.received.is_acknowledged = True  # so that there is no Reset (RFC 7252 section 8.1)
         if reply is not None and 64 <= reply[1] < 128 and self._response.packet[_PAYLOAD]:
             if len(self._answers) < self._limits[1]:
-                leisure_ms = _uint(self.random(2), 0, 2) * (self.tuning.leisure_ms + 1) >> 16
-                self._answers.append((bytes(reply), p[_REMOTE], ticks_add(self.now_ms, leisure_ms)))
+                self._answers.append((bytes(reply), p[_REMOTE], at_ms))
                 self._is_calm = False
 
     def _unwrap(self, p):
@@ -2254,7 +2275,7 @@ class Engine:
 
     def answer(self, record, packed):
         """Send the datagram `packed` in answer to `record`, a ReceptionRecord, and to its duplicates."""
-        self._answers.append((packed, record.remote, None))
+        self._answers.append((packed, record.remote, record.answer_ms))
         self._is_calm = False
         slot = record.slot
         duplicates = self._duplicates
@@ -2373,9 +2394,10 @@ class Engine:
         """Queue `message` for `remote` (default: message.remote, which it becomes); returns its TransmissionRecord.
 
         A request gets a token if it has none. mtype None means CON, to a group NON. A request ends with a response,
-        or after `timeout_ms` from its first transmission (default: MAX_TRANSMIT_WAIT of its tuning, 93 s). A
-        response is one that a handler promised by LATER.
-        Raises ValueError for a message that cannot be sent, Full if the queue is full. Allocates about 190 bytes
+        or after `timeout_ms`, 0 to 2**28, from its first transmission (default: MAX_TRANSMIT_WAIT of its tuning, 93 s);
+        a CON that is never acknowledged may end earlier, with the wait after its last retransmission. A response is
+        one that a handler promised by LATER.
+        Raises ValueError or TypeError for what cannot be sent, Full if the queue is full. Allocates about 190 bytes
         on a board, and the datagram; with an extension as much for a copy, so that `message` may be used again at once.
         """
         if message is self._request or message is self._response:
@@ -2392,8 +2414,11 @@ class Engine:
             mtype = NON if is_group else CON
         if is_group and mtype == CON:
             raise ValueError("a group takes NON only (RFC 7252 section 8.1)")
-        if mtype > NON or code is None or 32 <= code < 64 or not code and (mtype == NON or _packed_len(p, token) > 4):
+        is_other = mtype > NON or code is None or not 0x3D >> (code >> 5) & 1  # the classes are 0, 2, 3, 4 and 5
+        if is_other or not code and (mtype == NON or _packed_len(p, token) > 4):
             raise ValueError("send takes requests, responses, empty CONs; for ACK and RST see ReceptionRecord")
+        if p[_TUNING]:
+            _check_type("transport_tuning", p[_TUNING], Tuning)
         p[_REMOTE] = peer
         if timeout_ms is not None:
             _check("timeout_ms", timeout_ms, 0, _FAR_MS)
@@ -2849,9 +2874,9 @@ class Endpoint(Engine):
     def process(self, timeout_ms=None):
         """Send what is due and handle datagrams; returns the ReceptionRecord of one for the application, or None.
 
-        Returns at the first such record, after `timeout_ms` (0: at once, None: never), or after 16 datagrams if
-        there is a timeout. For the application are: a response or Reset to what send() sent, and, on an endpoint
-        without resources, every request. Requests that resources serve come back as None.
+        Returns at the first such record, after `timeout_ms` (0: at once, 2**28 at most; None: never), or after 16
+        datagrams if there is a timeout. For the application are: a response or Reset to what send() sent, and, on an
+        endpoint without resources, every request. Requests that resources serve come back as None.
         Raises RuntimeError inside a handler, Closed after close(), MemoryError if the heap has no room for a datagram
         in one piece.
         """

@@ -97,6 +97,25 @@ def test_leisure_when_the_request_is_unicast_then_there_is_none():
     check.eq((reply.payload, group.answers()), (b"here", []))
 
 
+def test_leisure_when_the_application_answers_then_the_same():
+    """RFC 7252 section 8.2: on an endpoint without resources, too; one that took its time answers at once."""
+    for answered_ms, sent_ms in ((10, 2510), (3000, 3000)):
+        group = Group(lambda n: b"\x80" * n)
+        group.post(coap.GET, "r")
+        group.engine.due(answered_ms)
+        group.engine.received.respond(payload="here")
+        check.eq([now_ms for now_ms, _ in group.answers(answered_ms)], [sent_ms])
+
+
+def test_reset_when_the_request_is_a_groups_then_value_error():
+    """RFC 7252 section 8.1: who knows that a request came to a group must not answer with a Reset."""
+    group = Group()
+    group.post(coap.GET, "r")
+    for refused in group.engine.received.reset, group.engine.received.ack:
+        check.raises(ValueError, refused)
+    check.eq((group.engine.received.has_responded, group.answers()), (False, []))
+
+
 def test_answer_when_it_leaves_then_it_is_what_the_handler_said():
     """RFC 7252 section 8.2: a NON with the request's token, its own message ID, to who asked; several at once."""
     group = serving(lambda request, response: b"for " + request.token, ct=coap.TEXT)

@@ -118,6 +118,16 @@ def test_message_when_given_what_is_none_then_told():
     ))  # fmt: skip
 
 
+def test_send_when_its_tuning_is_none_then_typeerror_at_once():
+    """RFC 7252 section 4.8: process() would raise AttributeError for a NON until its timeout."""
+    client = endpoint()
+    for mtype in coap.CON, coap.NON:
+        message = Message(GET, mtype=mtype, remote=fake.PEER, transport_tuning=2000)
+        check.raises(TypeError, client.send, message, contains="Tuning")
+        check.raises(TypeError, client.send, message, None, 100, contains="Tuning")
+    check.eq(client.process(0), None)
+
+
 def test_option_when_it_is_set_beside_opt_then_attributeerror_on_cpython():
     """RFC 7252 section 5.10: MicroPython takes any attribute, and the option does not leave."""
     message = Message(GET)
@@ -174,7 +184,21 @@ def test_resource_when_given_what_is_none_then_told():
         (TypeError, "method", lambda: led.on("GET")),
         (ValueError, "method", lambda: led.on(CONTENT)),
         (ValueError, "method", lambda: led.on(-1)),
+        (TypeError, "function", lambda: led.etag(b"1")),
     ))  # fmt: skip
+
+
+def test_resource_when_a_content_format_is_none_then_told():
+    """RFC 7252 section 12.3: a number of 16 bits; a name in `takes` would refuse all that is put there, by 4.15."""
+    server = endpoint()
+    for error, wrong in (
+        (TypeError, "application/json"), (TypeError, 1.5), (TypeError, (0, "application/json")),
+        (ValueError, -1), (ValueError, 65536), (ValueError, [50, 65536]),
+    ):  # fmt: skip
+        check.raises(error, server.resource, "led", ct=wrong, contains="option")
+        check.raises(error, server.resource, "led", takes=wrong, contains="option")
+    led = server.resource("led", ct=0, takes=65535)
+    check.eq((led.formats, led.takes), ((0,), (65535,)))
 
 
 def test_resource_when_its_path_is_served_then_valueerror():

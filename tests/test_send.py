@@ -793,7 +793,20 @@ def test_timeout_when_ticks_cannot_tell_it_then_value_error():
     for timeout_ms in (-1, 1 << 29):
         check.raises(ValueError, engine.send, get(), PEER, timeout_ms, contains="timeout_ms")
     check.raises(TypeError, engine.send, get(), PEER, 1.5)
-    check.raises(ValueError, coap.Tuning, ack_timeout_ms=600000, max_retransmit=10, contains="exchange_lifetime_ms")
+    for ack_timeout_ms, max_retransmit in (600000, 10), (424000, 6):
+        check.raises(ValueError, coap.Tuning, ack_timeout_ms, 1000, max_retransmit, contains="max_transmit_wait_ms")
+
+
+def test_timeout_when_the_tuning_is_the_longest_then_in_that_time():
+    """RFC 7252 section 4.8.2: a NON request waits for MAX_TRANSMIT_WAIT, a CON is sent again for as long at most."""
+    tuning = coap.Tuning(422000, 1000, 5)
+    for mtype in coap.CON, coap.NON:
+        engine = fake.engine(tuning=tuning)
+        record = engine.send(get(mtype=mtype), PEER)
+        sent = run(engine, 0, tuning.max_transmit_wait_ms - 1)
+        check.eq((len(sent), record.is_done()), (6, True) if mtype == coap.CON else (1, False))
+        due(engine, tuning.max_transmit_wait_ms)
+        check.eq(record.error, coap.Timeout)
 
 
 def test_send_when_the_code_is_of_class_1_then_value_error():

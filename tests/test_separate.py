@@ -55,6 +55,18 @@ def test_response_when_sent_then_it_is_a_con_with_its_own_id_and_the_requests_to
     check.eq((record.is_done(), record.error, run(slow.engine, 3100, 400000)), (True, None, []))
 
 
+def test_response_when_its_code_is_of_class_6_or_7_then_valueerror_and_the_promise_stays():
+    """RFC 7252 section 12.1: reserved, who asked would drop it or answer with a Reset."""
+    slow = Slow()
+    slow.ask(4660)
+    for code in 192, 255:
+        slow.copies[0].code = code
+        check.raises(ValueError, slow.send, contains="responses")
+    slow.copies[0].code = coap.NOT_FOUND
+    slow.send()
+    check.eq([datagram[1] for datagram in due(slow.engine, 3000)], [coap.NOT_FOUND])
+
+
 def test_response_when_no_ack_comes_then_it_is_repeated_and_given_up():
     """RFC 7252 section 4.2: after 2, 4, 8 and 16 s the same bytes, and the end 32 s later is a Timeout."""
     slow = Slow()
