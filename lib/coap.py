@@ -1213,6 +1213,7 @@ def is_multicast(address):
 # ---- message layer: tuning, records ----
 
 _MAX_LATENCY_MS = const(100000)  # RFC 7252 section 4.8.2
+_LATE_MS = const(2000)  # so late is in time for a retransmission; later the peer may not know the message any more
 _FAR_MS = const(1 << 28)  # 3 days: much further apart, ticks cannot be compared
 
 
@@ -2130,13 +2131,15 @@ class Engine:
             return BAD_REQUEST  # RFC 8768 section 3
         if not self.resources:
             return 0
+        if p[_CODE] > IPATCH:
+            return METHOD_NOT_ALLOWED
         if resource is None:
             return NOT_FOUND
         if resource.is_secure and not self._is_unwrapped and not self.is_secure:
             return UNAUTHORIZED
         if asked == _ANSWER_TO_GROUP and not resource.groups:
             return -1
-        if p[_CODE] > IPATCH or not resource.handlers[p[_CODE]] and not resource.handlers[0]:
+        if not resource.handlers[p[_CODE]] and not resource.handlers[0]:
             return METHOD_NOT_ALLOWED
         if p[_SEEN] & 1 << _ACCEPT and resource.formats and _uint_option(p, _ACCEPT) not in resource.formats:
             return NOT_ACCEPTABLE
@@ -2285,6 +2288,8 @@ class Engine:
             return self.empty(ACK, p[_MID])
         record = self._requester(p)
         if record is None or not self._accept(record, p):
+            if p[_MTYPE] == ACK:
+                self._receive_empty(p)
             is_con = is_con or p[_MTYPE] == NON and p[_SEEN] & 1 << _OBSERVE  # a notification: its server then stops
             return self.empty(RST, p[_MID]) if is_con else None
         if not is_con:
@@ -2309,8 +2314,13 @@ class Engine:
         return True
 
     def _receive_empty(self, p):
-        """Take an empty ACK or a Reset: it must come from the peer and carry the ID of an unanswered message."""
+        """Take an empty ACK or a Reset: it must come from the peer and carry the ID of an unanswered message.
+
+        If that is a response, what its ACK brings is ignored (RFC 7252 section 5.2.2).
+        """
         for record in self._open:
+            if p[_CODE] and record.message.packet[_CODE] < 64:
+                continue
             if record.mid == p[_MID] and record.state == _SENT and record.remote == p[_REMOTE]:
                 if p[_MTYPE] == RST:
                     self._deliver(record, p, Reset)
@@ -2509,7 +2519,8 @@ class Engine:
             record = self._open[at]
             at += 1
             if record.next_event_ms is not None and ticks_diff(now_ms, record.next_event_ms) >= 0:
-                deadline_ms = ticks_add(record.transmitted_ms, record.timeout_ms)
+                span_ms = (record.tuning or self.tuning).max_transmit_span_ms + _LATE_MS
+                deadline_ms = ticks_add(record.transmitted_ms, min(record.timeout_ms, span_ms))
                 if record.transmissions_left and ticks_diff(now_ms, deadline_ms) < 0:
                     return self._transmit(record, now_ms)
                 if not record.responses and not self.hooks.get("wrap"):  # keys belong to an address

@@ -88,6 +88,26 @@ def test_response_when_the_ack_is_forged_then_it_is_repeated():
     check.eq(len(run(slow.engine, 10, 400000)), 4)
 
 
+def test_response_when_the_ack_brings_a_response_then_it_is_acknowledged_all_the_same():
+    """RFC 7252 section 5.2.2: any matching ACK stops retransmission, its code and payload are ignored; 4.2: not so one
+    with a method or a reserved class."""
+    slow = Slow()
+    slow.ask(4660)
+    record = slow.send()
+    mid = head(due(slow.engine, 0)[0])[2]
+    for code, peer, ends in (
+        (coap.GET, PEER, False),
+        (0x25, PEER, False),
+        (0xE1, PEER, False),
+        (coap.CONTENT, ("192.0.2.1", 5684), False),
+        (coap.NOT_FOUND, PEER, True),
+    ):
+        acknowledgement = bytes((0x62, code, mid >> 8, mid & 255)) + b"tk\xffx"
+        check.eq(slow.engine.receive(acknowledgement, peer, 10), None)
+        check.eq((record.is_done(), slow.engine.received), (ends, None), code)
+    check.eq((record.error, run(slow.engine, 10, 240000)), (None, []))
+
+
 def test_request_when_it_is_doubled_then_the_empty_ack_again_and_no_second_execution():
     """RFC 7252 section 4.5: before the response went, after, and when it is acknowledged; never a piggyback."""
     for method in (coap.GET, coap.POST):
