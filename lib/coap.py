@@ -2143,7 +2143,7 @@ class Engine:
             return METHOD_NOT_ALLOWED
         if p[_SEEN] & 1 << _ACCEPT and resource.formats and _uint_option(p, _ACCEPT) not in resource.formats:
             return NOT_ACCEPTABLE
-        if p[_SEEN] & 1 << _CONTENT_FORMAT and resource.takes is not None:
+        if p[_SEEN] & 1 << _CONTENT_FORMAT and resource.takes is not None and p[_CODE] != GET and p[_CODE] != DELETE:
             if _uint_option(p, _CONTENT_FORMAT) not in resource.takes:
                 return UNSUPPORTED_CONTENT_FORMAT
         return 0
