@@ -209,6 +209,17 @@ def critical_options(r):
     return with_options(r, pairs)
 
 
+def long_options(r):
+    """Uri-Path and the like at 255 bytes and beyond, where they are not to be understood any more."""
+    number = (3, 8, 11, 12, 15, 20, 35, 60)[r.below(8)]
+    return with_options(r, [(11, b"t"), (number, b"a" * (255 + r.below(16)))])
+
+
+def beyond_any_packet(r):
+    """Longer than an engine takes: requests, responses, and what is none."""
+    return (header(r), any_header(r), unasked(r))[r.below(3)] + b"\xff" + bytes(1152 + r.below(300))
+
+
 def many_options(r):
     """More options than any table has, empty ones too, which have sent parsers round for ever."""
     number = (11, 15, 4, 8, 1, 20, 65534, 3)[r.below(8)]
@@ -261,8 +272,8 @@ def unasked(r):
 
 
 CLASSES = (
-    any_header, known_options, elective_options, critical_options, many_options, wrapping_options,
-    any_bytes_for_options, changed, cut, garbage, unasked,
+    any_header, known_options, elective_options, critical_options, long_options, beyond_any_packet, many_options,
+    wrapping_options, any_bytes_for_options, changed, cut, garbage, unasked,
 )  # fmt: skip
 
 
@@ -403,7 +414,7 @@ def forged(r, first, is_request):
     token = first[4 : 4 + (first[0] & 15)]
     mid = first[2] << 8 | first[3]
     right = bytes((0x40 | len(token), 69, mid >> 8, mid & 255)) + token + b"\xc0\xffx"
-    kind = r.below(11)
+    kind = r.below(12 if first[0] & 0x10 else 11)
     if kind < 3:  # right in all, but from elsewhere
         mtype = r.below(4)
         right = empty(mtype, mid) if r.below(2) else bytes((right[0] | mtype << 4,)) + right[1:]
@@ -429,6 +440,8 @@ def forged(r, first, is_request):
         return bytes((right[0] | r.below(4) << 4,)) + right[1:-3] + end, PEER
     if kind == 9:  # token length 9 to 15
         return bytes((0x49 + r.below(7) | r.below(4) << 4,)) + right[1:], PEER
+    if kind == 11:  # a NON has no ACK, not even one with the response
+        return bytes((0x60 | len(token), r.below(2) * 69)) + right[2 : None if r.below(2) else -1], PEER
     return bytes((r.below(4) << 6 & ~0x40 | r.below(4) << 4 | len(token),)) + right[1:], PEER  # another version
 
 
@@ -482,6 +495,23 @@ def test_request_when_an_attackers_datagram_comes_twice_then_the_same_answer_and
             check.eq((again, target.made), (first, made), (make.__name__, data))
 
 
+def test_write_when_an_attacker_repeats_it_after_others_then_the_same_answer_and_one_execution():
+    """RFC 7252 section 4.5: as long as the message ID may not be used again."""
+    r = Random(SEED)
+    target = Target(kept=4096, kept_per_host=4096)
+    replies = []
+    for n in range(300 * ROUNDS):
+        data = sealed(elective_options(r), n)
+        replies.append((data, bytes(target.engine.receive(data, PEER, 0) or b"")))
+    made = target.made
+    late_ms = fake.EXACT.non_lifetime_ms - 1
+    for data, reply in replies:
+        again = bytes(target.engine.receive(data, PEER, late_ms) or b"")
+        if len(reply) > 1 and reply[1] == coap.CHANGED:
+            check.eq(again, reply if data[0] < 0x50 else b"")
+    check.eq(target.made, made)
+
+
 def test_group_when_attacked_then_nothing_but_successes_and_they_are_few():
     """RFC 7252 section 8.1, 8.2: no Reset, no ACK, no error, at no time; no more than are kept for a group."""
     r = Random(SEED)
@@ -493,7 +523,7 @@ def test_group_when_attacked_then_nothing_but_successes_and_they_are_few():
     answers = fake.run(target.engine, 0, 6000)
     check.eq(len(answers) <= 8, True, len(answers))
     for _, answer in answers:
-        check.eq((head(answer)[0], answer[1] >> 5), (coap.NON, 2))
+        check.eq(head(answer)[:2], (coap.NON, coap.CONTENT))
 
 
 # ---- afterwards ----
