@@ -183,6 +183,7 @@ MUTANTS = (
     ("4.04", "if resource is None:\n            return NOT_FOUND", "if False:\n            return NOT_FOUND"),
     ("4.06", "not in resource.formats:\n            return NOT_ACCEPTABLE",
      "not in resource.formats:\n            return 0"),
+    ("Content-Format of a GET", " and p[_CODE] != GET and p[_CODE] != DELETE:", ":"),
     ("Content-Format by Accept", "value = _uint_option(p, _ACCEPT) if seen & 1 << _ACCEPT else resource.formats[0]",
      "value = resource.formats[0]"),
     ("Content-Format of the handler", "if _find(r, _CONTENT_FORMAT) < 0:", "if True:"),
