@@ -1566,13 +1566,13 @@ class _Duplicates:
             self.free(slot)
 
     def find(self, p, now_ms):
-        """The slot of the message `p`, or -1; what is safe to repeat is not searched for among those that are kept."""
+        """The slot of the message `p`, or -1."""
         mid = p[_MID]
         slot = mid % self.recent
         if self.mids[slot] == mid and self.peers[slot] == p[_REMOTE] and ticks_diff(self.until_ms[slot], now_ms) > 0:
             return slot
-        if p[_CODE] == GET or p[_CODE] == FETCH and not p[_SEEN] & 1 << _OSCORE or mid not in self.mids:
-            return -1  # the code of what OSCORE protects is not known yet
+        if mid not in self.mids:
+            return -1
         for slot in range(self.recent, len(self.mids)):
             if self.mids[slot] == mid and self.peers[slot] == p[_REMOTE]:
                 if ticks_diff(self.until_ms[slot], now_ms) > 0:
@@ -1683,6 +1683,7 @@ def _serving(engine):
     peers = duplicates.peers
     until_ms = duplicates.until_ms
     replies = duplicates.replies
+    pending = engine._pending
     hooks = engine.hooks
     out = engine._out
     try:
@@ -1694,7 +1695,7 @@ def _serving(engine):
             if asked <= 0:
                 code = p[_CODE]
                 # Was it answered before?
-                if (code != GET or mids[mid % recent] == mid) and asked != _RENDER:
+                if (code != GET or mids[mid % recent] == mid or pending) and asked != _RENDER:
                     slot = duplicates.find(p, engine.now_ms)
                     if slot >= 0 and (p[_MTYPE] == NON or slot >= recent or replies[slot]):
                         reply = replies[slot] or None  # that of a request which is kept may be to come
@@ -1790,11 +1791,15 @@ def _serving(engine):
                 reply = None if result is REPLY else result
                 continue
             if result is LATER:
-                if len(engine._pending) < engine._limits[2]:
-                    forget_ms = until_ms[engine._slot]
-                    engine.wake(forget_ms)
+                if len(pending) < engine._limits[2]:
+                    slot = engine._slot
+                    forget_ms = engine.wake(until_ms[slot])
+                    if slot < recent:  # where another GET may displace it, and its duplicate would be executed
+                        if p[_MTYPE] == CON:
+                            replies[slot][:] = engine.empty(ACK, mid)
+                        engine._slot = max(slot, duplicates.keep(p, engine.now_ms, forget_ms, pending))
                     # asked is -1 by a group, which gets no errors: 24 is No-Response to these
-                    engine._pending.append((p[_REMOTE], _token(p), mid, forget_ms, _unwanted(p) | asked & 24))
+                    pending.append((p[_REMOTE], _token(p), mid, forget_ms, _unwanted(p) | asked & 24))
                 else:
                     result = None
                     _prepare(r, p, SERVICE_UNAVAILABLE)
@@ -2714,8 +2719,8 @@ class Endpoint(Engine):
       transmissions   4    messages sent and not yet answered; 250 each in use, and the datagram
       queued          8    messages waiting for their turn; more: send raises Full; 190 in use, and the datagram
       recent          16   duplicates of GET and FETCH known; an older one is executed again; 68, and an address
-      kept            32   duplicates of other methods, known for 247 s; full: 5.03, to a NON silence; 68, an address,
-                           and a reply of more than 32 bytes
+      kept            32   duplicates of other methods, and of what was promised by LATER, known for 247 s; full: 5.03,
+                           to a NON silence; 68, an address, and a reply of more than 32 bytes
       kept_per_host   8    of them for one address; more: the oldest is forgotten; those of the sender's
                            own port count as 100 s older than they are
       pending         4    responses promised by LATER; more: 5.03; 80 in use, and an address

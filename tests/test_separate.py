@@ -123,6 +123,18 @@ def test_request_when_it_is_doubled_then_the_empty_ack_again_and_no_second_execu
         check.eq(len(slow.copies), 1)
 
 
+def test_request_when_it_is_doubled_after_many_others_then_the_empty_ack_again_and_no_second_execution():
+    """RFC 7252 section 5.2.2: what takes the place of other GETs is not forgotten while a response is to follow."""
+    for method in (coap.GET, coap.FETCH, coap.POST):
+        slow = Slow()
+        slow.ask(4660, method=method)
+        for mid in range(4661, 4661 + 40):
+            slow.ask(mid, "fast", peer=("192.0.2.9", mid))
+        request = packet(method, 4660, uri_path=("slow",))
+        check.eq(bytes(slow.engine.receive(request, PEER, 5)), empty(coap.ACK, 4660), method)
+        check.eq((len(slow.copies), len(slow.engine._pending)), (1, 1), method)
+
+
 def test_request_when_it_is_non_then_nothing_at_once_and_a_non_later():
     """RFC 7252 section 5.2.3: sent once, with nothing to wait for."""
     slow = Slow()

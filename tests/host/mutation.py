@@ -113,7 +113,7 @@ MUTANTS = (
     ("a promise is made to a token", "if entry[1] == token and entry[0] == peer:", "if entry[0] == peer:"),
     ("promises are forgotten", "if ticks_diff(entry[3], now_ms) <= 0:\n                    self._pending.remove(entry)",
      "if False:\n                    pass"),
-    ("the table of promises", "if len(engine._pending) < engine._limits[2]:", "if True:"),
+    ("the table of promises", "if len(pending) < engine._limits[2]:", "if True:"),
     # groups, section 8.2
     ("a group's members answer", "or is_multicast(record.remote):", ":"),
     ("a group's request stays open",
@@ -172,6 +172,8 @@ MUTANTS = (
     ("a ping's answer is a Reset", "if record.error and record.error is not Reset:", "if record.error:"),
     ("a ping without answer raises", "if record.error and record.error is not Reset:", "if False:"),
     ("respond takes a Message alone", "        elif payload or options:\n", "        elif False:\n"),
+    ("a GET that was promised is kept", "= mid or pending) and", "= mid) and"),
+    ("... and its answer, when the response went", "replies[slot][:] = engine.empty(ACK, mid)", "pass"),
     ("no errors promised to a group", "_unwanted(p) | asked & 24", "_unwanted(p)"),
     ("a request too large", "if len(data) > self.datagram_len:", "if False:"),
     ("the response is emptied", "r[_PAYLOAD] = b\"\"\n    r[_REMOTE]", "r[_REMOTE]"),
