@@ -1218,6 +1218,7 @@ def is_multicast(address):
 # ---- message layer: tuning, records ----
 
 _MAX_LATENCY_MS = const(100000)  # RFC 7252 section 4.8.2
+_LATE_MS = const(2000)  # so late is in time for a retransmission; later the peer may not know the message any more
 _FAR_MS = const(1 << 28)  # 3 days: much further apart, ticks cannot be compared
 
 
@@ -1581,13 +1582,13 @@ class _Duplicates:
             self.free(slot)
 
     def find(self, p, now_ms):
-        """The slot of the message `p`, or -1; what is safe to repeat is not searched for among those that are kept."""
+        """The slot of the message `p`, or -1."""
         mid = p[_MID]
         slot = mid % self.recent
         if self.mids[slot] == mid and self.peers[slot] == p[_REMOTE] and ticks_diff(self.until_ms[slot], now_ms) > 0:
             return slot
-        if p[_CODE] == GET or p[_CODE] == FETCH and not p[_SEEN] & 1 << _OSCORE or mid not in self.mids:
-            return -1  # the code of what OSCORE protects is not known yet
+        if mid not in self.mids:
+            return -1
         for slot in range(self.recent, len(self.mids)):
             if self.mids[slot] == mid and self.peers[slot] == p[_REMOTE]:
                 if ticks_diff(self.until_ms[slot], now_ms) > 0:
@@ -1702,6 +1703,7 @@ def _serving(engine):
     out = engine._out
     try:
         reply = None  # a loop must not come first here: to CPython a Ctrl-C at its end is one before the `try`
+        pending = engine._pending  # not among the first 16 locals, which are read faster
         while True:
             refusal = asked = yield reply
             reply = result = None
@@ -1709,7 +1711,7 @@ def _serving(engine):
             if asked <= 0:
                 code = p[_CODE]
                 # Was it answered before?
-                if (code != GET or mids[mid % recent] == mid) and asked != _RENDER:
+                if (code != GET or mids[mid % recent] == mid or pending) and asked != _RENDER:
                     slot = duplicates.find(p, engine.now_ms)
                     if slot >= 0 and (p[_MTYPE] == NON or slot >= recent or replies[slot]):
                         reply = replies[slot] or None  # that of a request which is kept may be to come
@@ -1805,11 +1807,15 @@ def _serving(engine):
                 reply = None if result is REPLY else result
                 continue
             if result is LATER:
-                if len(engine._pending) < engine._limits[2]:
-                    forget_ms = until_ms[engine._slot]
-                    engine.wake(forget_ms)
+                if len(pending) < engine._limits[2]:
+                    slot = engine._slot
+                    forget_ms = engine.wake(until_ms[slot])
+                    if slot < recent:  # where another GET may displace it, and its duplicate would be executed
+                        if p[_MTYPE] == CON:
+                            replies[slot][:] = engine.empty(ACK, mid)
+                        engine._slot = max(slot, duplicates.keep(p, engine.now_ms, forget_ms, pending))
                     # asked is -1 by a group, which gets no errors: 24 is No-Response to these
-                    engine._pending.append((p[_REMOTE], _token(p), mid, forget_ms, _unwanted(p) | asked & 24))
+                    pending.append((p[_REMOTE], _token(p), mid, forget_ms, _unwanted(p) | asked & 24))
                 else:
                     result = None
                     _prepare(r, p, SERVICE_UNAVAILABLE)
@@ -2151,17 +2157,19 @@ class Engine:
             return BAD_REQUEST  # RFC 8768 section 3
         if not self.resources:
             return 0
+        if p[_CODE] > IPATCH:
+            return METHOD_NOT_ALLOWED
         if resource is None:
             return NOT_FOUND
         if resource.is_secure and not self._is_unwrapped and not self.is_secure:
             return UNAUTHORIZED
         if asked == _ANSWER_TO_GROUP and not resource.groups:
             return -1
-        if p[_CODE] > IPATCH or not resource.handlers[p[_CODE]] and not resource.handlers[0]:
+        if not resource.handlers[p[_CODE]] and not resource.handlers[0]:
             return METHOD_NOT_ALLOWED
         if p[_SEEN] & 1 << _ACCEPT and resource.formats and _uint_option(p, _ACCEPT) not in resource.formats:
             return NOT_ACCEPTABLE
-        if p[_SEEN] & 1 << _CONTENT_FORMAT and resource.takes is not None:
+        if p[_SEEN] & 1 << _CONTENT_FORMAT and resource.takes is not None and p[_CODE] != GET and p[_CODE] != DELETE:
             if _uint_option(p, _CONTENT_FORMAT) not in resource.takes:
                 return UNSUPPORTED_CONTENT_FORMAT
         return 0
@@ -2306,6 +2314,8 @@ class Engine:
             return self.empty(ACK, p[_MID])
         record = self._requester(p)
         if record is None or not self._accept(record, p):
+            if p[_MTYPE] == ACK:
+                self._receive_empty(p)
             is_con = is_con or p[_MTYPE] == NON and p[_SEEN] & 1 << _OBSERVE  # a notification: its server then stops
             return self.empty(RST, p[_MID]) if is_con else None
         if not is_con:
@@ -2330,8 +2340,13 @@ class Engine:
         return True
 
     def _receive_empty(self, p):
-        """Take an empty ACK or a Reset: it must come from the peer and carry the ID of an unanswered message."""
+        """Take an empty ACK or a Reset: it must come from the peer and carry the ID of an unanswered message.
+
+        If that is a response, what its ACK brings is ignored (RFC 7252 section 5.2.2).
+        """
         for record in self._open:
+            if p[_CODE] and record.message.packet[_CODE] < 64:
+                continue
             if record.mid == p[_MID] and record.state == _SENT and record.remote == p[_REMOTE]:
                 if p[_MTYPE] == RST:
                     self._deliver(record, p, Reset)
@@ -2534,7 +2549,8 @@ class Engine:
             record = self._open[at]
             at += 1
             if record.next_event_ms is not None and ticks_diff(now_ms, record.next_event_ms) >= 0:
-                deadline_ms = ticks_add(record.transmitted_ms, record.timeout_ms)
+                span_ms = (record.tuning or self.tuning).max_transmit_span_ms + _LATE_MS
+                deadline_ms = ticks_add(record.transmitted_ms, min(record.timeout_ms, span_ms))
                 if record.transmissions_left and ticks_diff(now_ms, deadline_ms) < 0:
                     return self._transmit(record, now_ms)
                 if not record.responses and not self.hooks.get("wrap"):  # keys belong to an address
@@ -2728,8 +2744,8 @@ class Endpoint(Engine):
       transmissions   4    messages sent and not yet answered; 250 each in use, and the datagram
       queued          8    messages waiting for their turn; more: send raises Full; 190 in use, and the datagram
       recent          16   duplicates of GET and FETCH known; an older one is executed again; 68, and an address
-      kept            32   duplicates of other methods, known for 247 s; full: 5.03, to a NON silence; 68, an address,
-                           and a reply of more than 32 bytes
+      kept            32   duplicates of other methods, and of what was promised by LATER, known for 247 s; full: 5.03,
+                           to a NON silence; 68, an address, and a reply of more than 32 bytes
       kept_per_host   8    of them for one address; more: the oldest is forgotten; those of the sender's
                            own port count as 100 s older than they are
       pending         4    responses promised by LATER; more: 5.03; 80 in use, and an address

@@ -236,6 +236,14 @@ def test_content_format_when_the_resource_does_not_take_it_then_4_15():
         check.eq(len(runs), 4 * len(accepted))
 
 
+def test_content_format_when_the_method_has_no_payload_then_it_is_ignored():
+    """RFC 7252 section 5.4, 5.5: it is not defined for GET and DELETE, whose payload counts for nothing."""
+    client, _ = serving(lambda request, response: "x", takes=coap.TEXT)
+    for method, code in (coap.GET, coap.CONTENT), (coap.DELETE, coap.DELETED):
+        for payload in b"", b"x":
+            check.eq(client.code(method, "r", payload=payload, content_format=coap.CBOR), code)
+
+
 # ---- If-Match and If-None-Match ----
 
 

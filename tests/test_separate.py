@@ -100,6 +100,26 @@ def test_response_when_the_ack_is_forged_then_it_is_repeated():
     check.eq(len(run(slow.engine, 10, 400000)), 4)
 
 
+def test_response_when_the_ack_brings_a_response_then_it_is_acknowledged_all_the_same():
+    """RFC 7252 section 5.2.2: any matching ACK stops retransmission, its code and payload are ignored; 4.2: not so one
+    with a method or a reserved class."""
+    slow = Slow()
+    slow.ask(4660)
+    record = slow.send()
+    mid = head(due(slow.engine, 0)[0])[2]
+    for code, peer, ends in (
+        (coap.GET, PEER, False),
+        (0x25, PEER, False),
+        (0xE1, PEER, False),
+        (coap.CONTENT, ("192.0.2.1", 5684), False),
+        (coap.NOT_FOUND, PEER, True),
+    ):
+        acknowledgement = bytes((0x62, code, mid >> 8, mid & 255)) + b"tk\xffx"
+        check.eq(slow.engine.receive(acknowledgement, peer, 10), None)
+        check.eq((record.is_done(), slow.engine.received), (ends, None), code)
+    check.eq((record.error, run(slow.engine, 10, 240000)), (None, []))
+
+
 def test_request_when_it_is_doubled_then_the_empty_ack_again_and_no_second_execution():
     """RFC 7252 section 4.5: before the response went, after, and when it is acknowledged; never a piggyback."""
     for method in (coap.GET, coap.POST):
@@ -113,6 +133,18 @@ def test_request_when_it_is_doubled_then_the_empty_ack_again_and_no_second_execu
         slow.engine.receive(empty(coap.ACK, mid), PEER, 20)
         check.eq(bytes(slow.engine.receive(request, PEER, 25)), empty(coap.ACK, 4660))
         check.eq(len(slow.copies), 1)
+
+
+def test_request_when_it_is_doubled_after_many_others_then_the_empty_ack_again_and_no_second_execution():
+    """RFC 7252 section 5.2.2: what takes the place of other GETs is not forgotten while a response is to follow."""
+    for method in (coap.GET, coap.FETCH, coap.POST):
+        slow = Slow()
+        slow.ask(4660, method=method)
+        for mid in range(4661, 4661 + 40):
+            slow.ask(mid, "fast", peer=("192.0.2.9", mid))
+        request = packet(method, 4660, uri_path=("slow",))
+        check.eq(bytes(slow.engine.receive(request, PEER, 5)), empty(coap.ACK, 4660), method)
+        check.eq((len(slow.copies), len(slow.engine._pending)), (1, 1), method)
 
 
 def test_request_when_it_is_non_then_nothing_at_once_and_a_non_later():

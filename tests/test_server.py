@@ -479,6 +479,8 @@ def test_method_when_unknown_then_4_05():
         for mtype, reply_type in ((coap.CON, coap.ACK), (coap.NON, coap.NON)):
             reply = served.ask(method, mtype)
             check.eq((reply.mtype, reply.code), (reply_type, coap.METHOD_NOT_ALLOWED))
+        request = packet(method, 100 + method, uri_path=("nowhere",))
+        check.eq(ask(served.engine, request).code, coap.METHOD_NOT_ALLOWED)
 
 
 def routed(engine, *path):
