@@ -473,6 +473,29 @@ def _raw_options(p):
     return pairs
 
 
+def _check_type(name, value, kind):
+    """Raise TypeError unless `value` is of the class `kind`."""
+    if not isinstance(value, kind):
+        raise TypeError("%s is a %s, not %r" % (name, kind.__name__, value))
+
+
+def _check(name, value, min, max):
+    """Return `value`; raises TypeError or ValueError unless it is an int from `min` to `max`."""
+    if not isinstance(value, int):
+        raise TypeError("%s is an int, not %r" % (name, value))
+    if not min <= value <= max:
+        raise ValueError("%s is %d to %d, not %d" % (name, min, max, value))
+    return value
+
+
+def _uint_bytes(value):
+    """The fewest bytes that hold `value`, 0 to 2**32 - 1 (RFC 7252 section 3.2)."""
+    if 0 <= value < 256:
+        return value.to_bytes(1, "big") if value else b""
+    _check("an option value", value, 0, 0xFFFFFFFF)
+    return value.to_bytes(4, "big").lstrip(b"\0")
+
+
 def _encode_value(number, value):
     """`value` as the bytes of option `number`; raises TypeError or ValueError if the option cannot hold it."""
     place = number
@@ -493,36 +516,6 @@ def _encode_value(number, value):
     return value
 
 
-def _uint_bytes(value):
-    """The fewest bytes that hold `value`, 0 to 2**32 - 1 (RFC 7252 section 3.2)."""
-    if 0 <= value < 256:
-        return value.to_bytes(1, "big") if value else b""
-    _check("an option value", value, 0, 0xFFFFFFFF)
-    return value.to_bytes(4, "big").lstrip(b"\0")
-
-
-def _check_type(name, value, kind):
-    """Raise TypeError unless `value` is of the class `kind`."""
-    if not isinstance(value, kind):
-        raise TypeError("%s is a %s, not %r" % (name, kind.__name__, value))
-
-
-def _check(name, value, min, max):
-    """Return `value`; raises TypeError or ValueError unless it is an int from `min` to `max`."""
-    if not isinstance(value, int):
-        raise TypeError("%s is an int, not %r" % (name, value))
-    if not min <= value <= max:
-        raise ValueError("%s is %d to %d, not %d" % (name, min, max, value))
-    return value
-
-
-def _put_header(buffer, delta, length):
-    """Append an option's header to the bytearray `buffer`; allocates nothing while `buffer` has the capacity."""
-    at = len(buffer)
-    buffer.append(0)
-    buffer[at] = _put_extension(buffer, delta) << 4 | _put_extension(buffer, length)
-
-
 def _put_extension(buffer, n):
     """Append what of `n` (a delta or a length) does not fit into four bits; returns these four bits."""
     if n < 13:
@@ -533,6 +526,13 @@ def _put_extension(buffer, n):
     buffer.append(n - 269 >> 8)
     buffer.append(n - 269 & 255)
     return 14
+
+
+def _put_header(buffer, delta, length):
+    """Append an option's header to the bytearray `buffer`; allocates nothing while `buffer` has the capacity."""
+    at = len(buffer)
+    buffer.append(0)
+    buffer[at] = _put_extension(buffer, delta) << 4 | _put_extension(buffer, length)
 
 
 def _token(p):
@@ -1092,6 +1092,66 @@ def code_text(code):
 
 # ---- URIs ----
 
+
+def _number(text):
+    """The number that `text` is in decimal digits, or -1."""
+    return int(text) if text.isdigit() and len(text) == len(text.encode()) else -1  # CPython knows other digits, too
+
+
+def _is_ip_literal(host):
+    """Whether `host` is [IPv6] or four numbers up to 255."""
+    parts = host.split(".")
+    for part in parts:
+        if not 0 <= _number(part) < 256:
+            return host[:1] == "["
+    return len(parts) == 4
+
+
+def _split_authority(text):
+    """(host, port or 0) of host[:port] or [IPv6][:port]; raises ValueError. The host is in lower case.
+
+    One with a zone is as written: "[fe80::1%eth0]", for the names of networks are case sensitive.
+    """
+    host, mark, port = text.rpartition(":")
+    if not mark or "]" in port:
+        host, port = text, ""
+    is_ipv6 = host[:1] == "[" and host[-1:] == "]"
+    name = host[1:-1] if is_ipv6 else host
+    if not name or is_ipv6 != (":" in name) or "[" in name or "]" in name or "@" in name or port and _number(port) < 0:
+        raise ValueError("a host is name[:port] or [IPv6][:port], not %r" % text)
+    if port:
+        _check("a port", int(port), 1, 65535)
+    return host if host[0] == "[" and "%" in host else host.lower(), int(port or 0)
+
+
+def _unquote(text):
+    """`text` percent-decoded; raises ValueError if it cannot be."""
+    parts = text.split("%")
+    out = bytearray(parts.pop(0).encode())
+    try:
+        for part in parts:
+            out.append(bytes.fromhex(part[:2])[0])  # IndexError: there are no digits
+            out += part[2:].encode()
+        return str(out, "utf-8")
+    except (IndexError, ValueError):
+        raise ValueError("% takes two hexadecimal digits of UTF-8, not " + text) from None
+
+
+def _split_path(path):
+    """The decoded segments of a URI's path, without "." and ".." (RFC 3986 section 5.2.4)."""
+    segments = []
+    segment = ""
+    for segment in path.split("/"):
+        segment = _unquote(segment)
+        if segment == "..":
+            segments = segments[:-1]
+        elif segment != ".":
+            segments.append(segment)
+    if segments and (segment == ".." or segment == "."):
+        segments.append("")
+    return segments
+
+
 _PARSED = [None, None]  # the last URI and its packet: a client that asks again and again parses it once
 
 
@@ -1118,65 +1178,6 @@ def _parse_uri(uri):
     p[_REMOTE] = "%s:%d" % (host, port or (5683 if scheme == "coap" else 5684))
     p[_SCHEME] = scheme
     return p
-
-
-def _split_authority(text):
-    """(host, port or 0) of host[:port] or [IPv6][:port]; raises ValueError. The host is in lower case.
-
-    One with a zone is as written: "[fe80::1%eth0]", for the names of networks are case sensitive.
-    """
-    host, mark, port = text.rpartition(":")
-    if not mark or "]" in port:
-        host, port = text, ""
-    is_ipv6 = host[:1] == "[" and host[-1:] == "]"
-    name = host[1:-1] if is_ipv6 else host
-    if not name or is_ipv6 != (":" in name) or "[" in name or "]" in name or "@" in name or port and _number(port) < 0:
-        raise ValueError("a host is name[:port] or [IPv6][:port], not %r" % text)
-    if port:
-        _check("a port", int(port), 1, 65535)
-    return host if host[0] == "[" and "%" in host else host.lower(), int(port or 0)
-
-
-def _number(text):
-    """The number that `text` is in decimal digits, or -1."""
-    return int(text) if text.isdigit() and len(text) == len(text.encode()) else -1  # CPython knows other digits, too
-
-
-def _is_ip_literal(host):
-    """Whether `host` is [IPv6] or four numbers up to 255."""
-    parts = host.split(".")
-    for part in parts:
-        if not 0 <= _number(part) < 256:
-            return host[:1] == "["
-    return len(parts) == 4
-
-
-def _split_path(path):
-    """The decoded segments of a URI's path, without "." and ".." (RFC 3986 section 5.2.4)."""
-    segments = []
-    segment = ""
-    for segment in path.split("/"):
-        segment = _unquote(segment)
-        if segment == "..":
-            segments = segments[:-1]
-        elif segment != ".":
-            segments.append(segment)
-    if segments and (segment == ".." or segment == "."):
-        segments.append("")
-    return segments
-
-
-def _unquote(text):
-    """`text` percent-decoded; raises ValueError if it cannot be."""
-    parts = text.split("%")
-    out = bytearray(parts.pop(0).encode())
-    try:
-        for part in parts:
-            out.append(bytes.fromhex(part[:2])[0])  # IndexError: there are no digits
-            out += part[2:].encode()
-        return str(out, "utf-8")
-    except (IndexError, ValueError):
-        raise ValueError("% takes two hexadecimal digits of UTF-8, not " + text) from None
 
 
 _PLAIN = b"-._~!$&'()*+,;=:@"  # what needs no % in a path segment, besides letters and digits (RFC 3986)
