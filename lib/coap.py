@@ -1337,7 +1337,7 @@ class TransmissionRecord:
         self.next_event_ms = None
 
     def cancel(self):
-        """Give it up: no retransmission; a response still coming is answered with Reset."""
+        """Give it up: no retransmission; a CON response still coming is answered with Reset."""
         self.endpoint.end(self, None)
 
 
@@ -1707,7 +1707,7 @@ def _serving(engine):
 
     Asked to _RENDER it yields None when the response is filled. It is one long generator, not several functions, to be
     fast: MicroPython reads locals several times as fast as attributes, and it would allocate a frame of this size
-    in each call of a function, while that of a generator stays.
+    in each call of a function, while that of a generator stays. The methods that it calls are Engine's, below.
     """
     begin = engine._begin
     request = engine._request
@@ -2897,7 +2897,10 @@ class Endpoint(Engine):
             self._asked.append(sock)
 
     def send(self, message, remote=None, timeout_ms=None):
-        """Queue `message` for `remote`, "host[:port]" or an address; see Engine.send. process() sends it."""
+        """Queue `message` for `remote`, "host[:port]" or an address; see Engine.send. process() sends it.
+
+        Raises as Engine.send; Closed after close(), TypeError for what is no Message, OSError as resolve.
+        """
         if self.is_closed:
             raise Closed("the endpoint was closed")
         if not isinstance(message, Message):
