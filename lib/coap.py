@@ -14,9 +14,12 @@ After `import coap` this is a server:
 
 and a client: `coap.Endpoint().get("coap://192.0.2.1/sensors/temp").payload`.
 
-The file reads from the leaf to the facade: constants, errors, the codec and `Message`, URIs, the records and
-tables of the message layer, resources, the protocol `Engine` (bytes and a time in, bytes and the time of the
-next event out, no I/O), and below the ruler the `Endpoint`, which puts the engine on a socket.
+The file reads from the leaf to the facade: constants, errors, the codec and `Message`, URIs, the records of the
+message layer, resources and discovery, the table of duplicates, the protocol `Engine` (bytes and a time in, bytes
+and the time of the next event out, no I/O), and from `I/O` on the `Endpoint`, which puts the engine on a socket.
+
+Names that begin with _ are private, but the coap_*.py files beside this one use some of them: search there, too,
+before you change one. `p`, `q` and `r` are packets (see _DATA below); `r` is the response's.
 
 RFC 7252: server and client over UDP, no proxy. RFC 6690: discovery. RFC 7967: No-Response. RFC 8132: FETCH, PATCH,
 iPATCH. Times are milliseconds of `ticks_ms`, which wrap: compare them by `ticks_diff`.
@@ -62,7 +65,8 @@ except ImportError:  # the same 30 bit milliseconds as on a board, so that they 
         return (until_ms - now_ms + 0x20000000 & 0x3FFFFFFF) - 0x20000000
 
 
-# A builtin is looked for in the module first, which takes MicroPython long where it is not there: these are there
+# MicroPython looks for a builtin among the module's names first, and takes long to find that there is none: so these
+# are names of the module
 bytearray, bytes, isinstance, len, str, tuple, type = bytearray, bytes, isinstance, len, str, tuple, type
 
 VERSION = "0.1.0"
@@ -137,10 +141,11 @@ _PROXY_URI = const(35)
 _PROXY_SCHEME = const(39)
 _NO_RESPONSE = const(258)  # RFC 7967
 
-# A packet is a list: a datagram, or the options of a message to be sent, and what is known of it. The engine
-# works on these lists; `Message` is their friendly face. Slots:
+# A packet is what a Message is made of, and what the engine works on: a list of these slots. It is one of two kinds:
+# received (p[_START] is not 0) is a datagram, with the offsets of its parts; being built (p[_START] is 0) are encoded
+# options, with the header's fields, the token and the payload beside them. _own makes the second of the first.
 _DATA = const(0)  # bytes: the datagram received; or bytearray: the encoded options of a message being built
-_START = const(1)  # offset of the first option in _DATA; 0 only in a message being built
+_START = const(1)  # offset of the first option in _DATA; 0 in a message being built, and only there
 _END = const(2)  # offset behind the last option
 _CODE = const(3)
 _MTYPE = const(4)
@@ -153,13 +158,13 @@ _PATH_END = const(10)  # offset behind the last Uri-Path's value
 _FIRST_LEN = const(11)  # length of the first Uri-Path
 _NUMBER = const(12)  # the cursor of _step: number of the option
 _STOP = const(13)  # ... and offset behind its value
-_LAST = const(14)  # number of the last option of a message being built
+_LAST = const(14)  # number of the last option of a message being built; 65536: not known
 _REMOTE = const(15)
-_REQUEST = const(16)
+_REQUEST = const(16)  # of a response: the Message that it answers
 _TUNING = const(17)
 _OPT = const(18)  # its Options, None: not asked for yet
 _SCHEME = const(19)  # of the URI it was given, None: coap
-_SLOTS = const(20)
+_SLOTS = const(20)  # how many there are
 
 _MAX_KNOWN = const(28)  # options up to here have a bit in _SEEN and a place in the tables below
 _MALFORMED_CRITICAL = const(1)  # bit 0: a critical option with a bad length, or repeated where it must not be
@@ -169,9 +174,10 @@ _LARGE_CRITICAL = const(1 << 29)  # bit 29: a critical option above 28
 _UNDERSTOOD = const(1 << 3 | 1 << 7 | 1 << 11 | 1 << 15 | 1 << 17)
 _CRITICAL = const(0x2AAAAAAB)  # the odd numbers, RFC 7252 section 5.4.6, and bits 0 and 29
 _CONDITIONAL = const(1 << 1 | 1 << 5)  # If-Match, If-None-Match
-# What is looked at before a handler is called
+# A request with one of these options is looked at by Engine._refusal before its handler is called
 _JUDGED = const(_CRITICAL & ~_UNDERSTOOD | 1 << _ACCEPT | 1 << _CONTENT_FORMAT | 1 << _HOP_LIMIT)
 _BYTES = (bytes, bytearray, memoryview)
+# If-Match, ETag, Location-Path, Uri-Path, Uri-Query, Location-Query
 _REPEATABLE = const(1 << 1 | 1 << 4 | 1 << 8 | 1 << 11 | 1 << 15 | 1 << 20)
 
 # Formats of option values
@@ -180,19 +186,20 @@ _STRING = const(0x73)  # s
 _EMPTY = const(0x65)  # e
 _ANY = const(0x3F)  # ?, an unknown option; and o is opaque
 
-# By place, which is the option's number up to 28: the format; and the lengths a value may have, bit n for n bytes,
-# -1 and -2 (not empty) for many. Place 0 is that of all options not known. To add an option, put it here, if it is
-# above 28 with its number in _LARGE; name it in _NAMES and in tools/coap_cli/names.py; and put it into _REPEATABLE and
-# _UNDERSTOOD if that is what it is.
+# Two tables by place: the format of an option, and the lengths that its value may have, bit n for n bytes; -1 has all
+# bits, -2 all but that of an empty value, and _LONGEST says how long it may be then. The place of an option is its
+# number, up to 28; those of _LARGE follow in its order; place 0 is that of all options not known. To add an option, put
+# it here, one above 28 with its number into _LARGE; name it in _NAMES and in tools/coap_cli/names.py; and put it into
+# _REPEATABLE and _UNDERSTOOD if it is repeatable, or critical and understood.
 _FORMAT = b"?o?soeuuso?su?usuu??s??u???uussuouo"
 _LENGTHS = (
     -1, 0x1FF, -1, -2, 0x1FE, 1, 0xF, 7, -1, -1, -1, -1, 7, -1, 0x1F, -1, 2, 7, -1, -1, -1, -1, -1, 0xF, -1, -1, -1,
     0xF, 0x1F, -2, -2, 0x1F, -2, 3, 0x1FF,
 )  # fmt: skip
 _LARGE = (35, 39, 60, 252, 258, 292)  # numbers of the places 29 to 34
-_LONGEST = {29: 1034, 32: 40}  # Proxy-Uri and Echo
+_LONGEST = {29: 1034, 32: 40}  # by place, where it is not 255: Proxy-Uri and Echo
 _NO_OPTION = const("no field or option is named ")
-# The options by name; below 0: read and assigned as a tuple of several values
+# The options by name; the number is negative where `opt` reads and takes a tuple of several values
 _NAMES = {
     "if_match": -1,
     "uri_host": 3,
@@ -286,10 +293,11 @@ def _index(p, data):
     if n < 4:
         return 0
     b = data[0]
-    at = (b & 0xCF ^ 0x40) + 4  # where the token ends: in version 1, 0x40, it has 0 to 8 bytes
+    # where the token ends; the type is masked out, and any version but 1, which is 0x40, leaves more than 8 here
+    at = (b & 0xCF ^ 0x40) + 4
     if at > 12:
         return 0
-    number = data[1]
+    number = data[1]  # the code; from the first option on it is the option's number, and b the delta
     if not 0x3D >> (number >> 5) & 1 or not number and n > 4:  # the classes are 0, 2, 3, 4 and 5
         return 1
     p[_DATA] = data
@@ -325,6 +333,7 @@ def _index(p, data):
                     return at
                 length = 0 if length == 13 else data[at - 2] + 1 << 8
                 length = data[at - 1] + 13 + length
+                # _LENGTHS cannot tell these: no critical option up to 28 is longer than 255
                 if length > 255 and number + b <= _MAX_KNOWN and number + b & 1:
                     seen |= _MALFORMED_CRITICAL
         number += b
@@ -348,7 +357,7 @@ def _index(p, data):
         at += length
     p[_END] = n
     p[_SEEN] = seen
-    return -1 if at == n else n
+    return -1 if at == n else n  # else the last value is longer than the datagram
 
 
 def _find(p, number):
@@ -386,13 +395,13 @@ def _uint(data, start, stop):
 
 
 def _uint_option(p, number):
-    """The value of the uint option `number`, which is there."""
+    """The value of the uint option `number`; `p` must have it, see _SEEN."""
     at = _find(p, number)
     return _uint(p[_DATA], at, p[_STOP])
 
 
 def _place(number):
-    """The place of option `number` in _FORMAT and _LENGTHS."""
+    """The place of option `number` in _FORMAT and _LENGTHS; 0 for one that is not known."""
     if number <= _MAX_KNOWN:
         return number
     return _MAX_KNOWN + 1 + _LARGE.index(number) if number in _LARGE else 0
@@ -402,6 +411,7 @@ def _fits(place, length):
     """Whether a value of the option at `place` may have `length` bytes."""
     if not _LENGTHS[place] >> length & 1:
         return False
+    # up to 40, the least of these limits, none has to be looked up; a header can tell no more than 65804
     return length <= 40 or length <= (65804 if _FORMAT[place] == _ANY else _LONGEST.get(place, 255))
 
 
@@ -431,7 +441,10 @@ def _read_value(p, start, place):
 
 
 def _values(p, number, is_one):
-    """The values of option `number` in `p`, a tuple in their order, or the first; none of a forbidden length."""
+    """The values of option `number` in `p` as a tuple, in their order; if `is_one` only the first.
+
+    Values of a forbidden length are left out.
+    """
     if p[_START] and number <= _MAX_KNOWN and not p[_SEEN] >> number & 1:
         return ()
     place = _place(number)
@@ -442,7 +455,7 @@ def _values(p, number, is_one):
         if value is not None:
             values.append(value)
         at = p[_STOP]
-        if at >= p[_END] or p[_DATA][at] >> 4 or is_one and values:
+        if at >= p[_END] or p[_DATA][at] >> 4 or is_one and values:  # a delta above 0: another option
             break
         at = _step(p, at)
     return tuple(values)
@@ -458,6 +471,29 @@ def _raw_options(p):
         pairs.append((p[_NUMBER], bytes(p[_DATA][at : p[_STOP]])))
         at = p[_STOP]
     return pairs
+
+
+def _check_type(name, value, kind):
+    """Raise TypeError unless `value` is of the class `kind`."""
+    if not isinstance(value, kind):
+        raise TypeError("%s is a %s, not %r" % (name, kind.__name__, value))
+
+
+def _check(name, value, min, max):
+    """Return `value`; raises TypeError or ValueError unless it is an int from `min` to `max`."""
+    if not isinstance(value, int):
+        raise TypeError("%s is an int, not %r" % (name, value))
+    if not min <= value <= max:
+        raise ValueError("%s is %d to %d, not %d" % (name, min, max, value))
+    return value
+
+
+def _uint_bytes(value):
+    """The fewest bytes that hold `value`, 0 to 2**32 - 1 (RFC 7252 section 3.2)."""
+    if 0 <= value < 256:
+        return value.to_bytes(1, "big") if value else b""
+    _check("an option value", value, 0, 0xFFFFFFFF)
+    return value.to_bytes(4, "big").lstrip(b"\0")
 
 
 def _encode_value(number, value):
@@ -480,38 +516,8 @@ def _encode_value(number, value):
     return value
 
 
-def _uint_bytes(value):
-    """The fewest bytes that hold `value`, 0 to 2**32 - 1 (RFC 7252 section 3.2)."""
-    if 0 <= value < 256:
-        return value.to_bytes(1, "big") if value else b""
-    _check("an option value", value, 0, 0xFFFFFFFF)
-    return value.to_bytes(4, "big").lstrip(b"\0")
-
-
-def _check_type(name, value, kind):
-    """Raise TypeError unless `value` is of the class `kind`."""
-    if not isinstance(value, kind):
-        raise TypeError("%s is a %s, not %r" % (name, kind.__name__, value))
-
-
-def _check(name, value, min, max):
-    """Return `value`; raises TypeError or ValueError unless it is an int from `min` to `max`."""
-    if not isinstance(value, int):
-        raise TypeError("%s is an int, not %r" % (name, value))
-    if not min <= value <= max:
-        raise ValueError("%s is %d to %d, not %d" % (name, min, max, value))
-    return value
-
-
-def _put_header(buffer, delta, length):
-    """Append an option's header to the bytearray `buffer`; allocates nothing while `buffer` has the capacity."""
-    at = len(buffer)
-    buffer.append(0)
-    buffer[at] = _put_extension(buffer, delta) << 4 | _put_extension(buffer, length)
-
-
 def _put_extension(buffer, n):
-    """Append what of `n` does not fit into four bits; returns these."""
+    """Append what of `n` (a delta or a length) does not fit into four bits; returns these four bits."""
     if n < 13:
         return n
     if n < 269:
@@ -522,8 +528,15 @@ def _put_extension(buffer, n):
     return 14
 
 
+def _put_header(buffer, delta, length):
+    """Append an option's header to the bytearray `buffer`; allocates nothing while `buffer` has the capacity."""
+    at = len(buffer)
+    buffer.append(0)
+    buffer[at] = _put_extension(buffer, delta) << 4 | _put_extension(buffer, length)
+
+
 def _token(p):
-    """The token of `p` as bytes; a response that a handler is filling has that of its request."""
+    """The token of `p` as bytes; that of its request for a response that a handler is filling (_TOKEN is None)."""
     if p[_START]:
         return p[_DATA][4 : p[_START]]
     return _token(p[_REQUEST].packet) if p[_TOKEN] is None else p[_TOKEN]
@@ -574,10 +587,11 @@ def _remove(p, number):
 def _splice(p, number, value):
     """Add an option behind those up to `number`, or, if `value` is None, remove those of that number."""
     data = p[_DATA]
+    # `first`: the offset from which on something changes; `before`: the number of the option in front of that
     at = first = p[_NUMBER] = before = 0
     while at < len(data):
         start = _step(p, at)
-        if p[_NUMBER] > number:  # its header tells the distance from another option now
+        if p[_NUMBER] > number:  # the option in front of this one changes, so its header must tell another delta
             piece = bytearray()
             if value is not None:
                 _put_header(piece, number - before, len(value))
@@ -593,13 +607,13 @@ def _splice(p, number, value):
     else:
         data[first:] = b""
         p[_LAST] = before
-        if value is not None:  # it comes last, which _add could not know
+        if value is not None:  # it comes last: _add had no _LAST to know that by
             _add(p, number, value)
     p[_END] = len(data)
 
 
 def _replace(p, number, values):
-    """Put `values` in the place of all options `number` in `p`; not half of them if one cannot be encoded."""
+    """Put `values` in the place of all options `number` in `p`; if one cannot be encoded, `p` stays as it is."""
     values = list(values)
     for at in range(len(values)):  # by index: with an iterator the frame would lie on the heap
         values[at] = _encode_value(number, values[at])
@@ -617,6 +631,7 @@ def _cache_options(p, ignore_options):
     while at < p[_END]:
         at = _step(p, at)
         number = p[_NUMBER]
+        # 0x1C: NoCacheKey (RFC 7252 section 5.4.6)
         if number & 0x1E != 0x1C and number != _OBSERVE and number not in ignore_options:
             _put_header(out, number - before, p[_STOP] - at)
             out += p[_DATA][at : p[_STOP]]
@@ -626,7 +641,7 @@ def _cache_options(p, ignore_options):
 
 
 def _packed_len(p, token):
-    """How many bytes `p` has as a datagram."""
+    """How many bytes the datagram of `p` has, with this token."""
     payload_len = len(_payload(p))
     return 4 + len(token) + p[_END] - p[_START] + payload_len + (payload_len > 0)
 
@@ -635,7 +650,7 @@ def _packed_len(p, token):
 
 
 def _field(index):
-    """A property of Message: packet[index]; of code, mtype and mid None or an int in its bounds."""
+    """A property of Message: packet[index]. What is assigned to code, mtype and mid is checked: None or an int."""
 
     def read(self):
         return self.packet[index]
@@ -649,7 +664,7 @@ def _field(index):
 
 
 def _view(packet):
-    """A Message of a copy of `packet`."""
+    """A Message of a copy of the list `packet`; the buffers in it are the same."""
     message = object.__new__(Message)
     message.packet = packet = packet[:]
     packet[_OPT] = None
@@ -697,7 +712,7 @@ class Options:
     def __setattr__(self, name, value=None):
         _set_option(self.packet, name, value, AttributeError)
 
-    __delattr__ = __setattr__
+    __delattr__ = __setattr__  # without a value: None, which removes it
 
 
 class Message:
@@ -725,7 +740,7 @@ class Message:
     """
 
     version = 1
-    kept = None  # the `buffer`, and how long it may become
+    kept = None  # (the argument `buffer`, how long it may become)
 
     def __init__(
         self,
@@ -741,6 +756,7 @@ class Message:
         buffer=None,
         **options
     ):
+        # in the order of the slots, from _DATA to _SCHEME
         self.packet = p = [
             bytearray(), 0, 0, code, mtype, mid, token, payload, 0, 0, 0, 0, 0, 0, 0, remote, None, transport_tuning,
             None, None,
@@ -809,8 +825,8 @@ class Message:
         p = self.packet
         if p[_OPT] is None:
             opt = object.__new__(Options)
-            object.__setattr__(opt, "packet", p)  # for which there may be no memory
-            p[_OPT] = opt
+            object.__setattr__(opt, "packet", p)
+            p[_OPT] = opt  # only now: there may have been no memory for the line above
         return p[_OPT]
 
     @property
@@ -882,7 +898,7 @@ class Message:
     def index(self, data):
         """Make this message a view of the datagram `data` (bytes) without allocating.
 
-        Raises FormatError; until the next index it is not to be used then.
+        Raises FormatError; then the message must not be used before another index() has succeeded.
         """
         at = _index(self.packet, data)
         if at >= 0:
@@ -894,7 +910,7 @@ class Message:
         Raises ValueError if code, mtype or mid is missing, or if the buffer is too small.
         """
         if self.kept is None:
-            out = bytearray(64)  # one that grows moves
+            out = bytearray(64)  # room for most messages: a bytearray that grows is copied
             self.write(out)
             return bytes(out)
         buffer, buffer_len = self.kept
@@ -908,8 +924,8 @@ class Message:
         """Write the message into the bytearray `buffer`, whose length becomes the message's.
 
         Allocates nothing if the buffer has the capacity and the message was built, not received. Raises ValueError if
-        code, mtype or mid is missing. With a token, which is for engines, mtype and mid are given, too; all three are
-        written in the place of its own, and nothing is checked.
+        code, mtype or mid is missing. mtype, mid and token are for the engine, which gives all three: they are written
+        in the place of the message's own, and nothing is checked.
         """
         p = self.packet
         if token is None:
@@ -945,7 +961,7 @@ class Message:
         if not p[_START]:
             p[_DATA] = bytearray(p[_DATA])
             p[_PAYLOAD] = bytes(p[_PAYLOAD])
-            if p[_TOKEN] is None:  # the response of a handler: the request it hangs on will be used again
+            if p[_TOKEN] is None:  # the response of a handler: its request, whose token it has, will be used again
                 p[_TOKEN] = self.token
                 p[_REQUEST] = None
         if "uri" in changes:  # first: a dict of MicroPython has no order
@@ -960,8 +976,9 @@ class Message:
     def set_request_uri(self, uri, set_uri_host=True):
         """Take remote, Uri-Host, Uri-Path and Uri-Query from `uri` (RFC 7252 section 6.4).
 
-        Uri-Host is left out for an IP literal, and if `set_uri_host` is False. A scheme other than coap and coaps
-        goes whole into Proxy-Uri. Raises ValueError for what is no absolute URI or has a fragment or userinfo.
+        Uri-Host is left out for an IP literal, and if `set_uri_host` is False. Uri-Port is never needed: the port is
+        that of remote. A URI of another scheme than coap and coaps goes whole into Proxy-Uri, and remote stays.
+        Raises ValueError for what is no absolute URI or has a fragment or userinfo.
         """
         _check_type("a URI", uri, str)
         if _PARSED[0] != uri:
@@ -999,6 +1016,7 @@ class Message:
         is_group = request is not self and is_multicast(request.remote)
         host, port = _host_and_port(request.remote if self.remote is None else self.remote)
         if opt.uri_host is not None and not is_group:
+            # _PLAIN[:-2]: a host has no ":" or "@" of its own
             host = opt.uri_host if _is_ip_literal(opt.uri_host) else _quote((opt.uri_host,), "", _PLAIN[:-2])
         if host is None:
             raise ValueError("the request has neither Uri-Host nor remote")
@@ -1041,7 +1059,7 @@ class Message:
             line += " " + ("CON", "NON", "ACK", "RST")[p[_MTYPE]]
         if p[_MID] is not None:
             line += " mid=%d" % p[_MID]
-        line += " token=" + (bytes(self.token).hex() or "")  # up to MicroPython 1.27 b"".hex() is b""
+        line += " token=" + (bytes(self.token).hex() or "")  # or: up to MicroPython 1.27 b"".hex() is b"", no str
         for number, value in _raw_options(p):
             if _FORMAT[_place(number)] == _UINT:
                 value = _uint(value, 0, len(value))
@@ -1052,10 +1070,11 @@ class Message:
         return "%s, %d bytes>" % (line, len(self.payload))
 
 
-if _ON_CPYTHON:  # MicroPython keeps any attribute, and to check its name would take time with each message
+# message.etag where message.opt.etag is meant: CPython raises. On MicroPython the check would cost time in each message
+if _ON_CPYTHON:
 
     def _miss(self, value=None):
-        """What setting or reading an option at a Message instead of at its `opt` does."""
+        """Raise AttributeError, with what Options is for."""
         raise AttributeError(Options.__doc__.split("\n")[0])
 
     for _ in _NAMES:
@@ -1069,7 +1088,7 @@ def code_text(code):
     if code < 8:
         return ("GET", "POST", "PUT", "DELETE", "FETCH", "PATCH", "iPATCH")[code - 1]
     text = "%d.%02d" % (code >> 5, code & 31)
-    for name in globals():
+    for name in globals():  # the words are those of the constants above: NOT_FOUND
         if globals()[name] == code > 63 and name.isupper() and name[0] != "_":
             for word in name.split("_"):
                 text += " " + word[0] + word[1:].lower()
@@ -1077,6 +1096,66 @@ def code_text(code):
 
 
 # ---- URIs ----
+
+
+def _number(text):
+    """The number that `text` is in decimal digits, or -1."""
+    return int(text) if text.isdigit() and len(text) == len(text.encode()) else -1  # CPython knows other digits, too
+
+
+def _is_ip_literal(host):
+    """Whether `host` is [IPv6] or four numbers up to 255."""
+    parts = host.split(".")
+    for part in parts:
+        if not 0 <= _number(part) < 256:
+            return host[:1] == "["
+    return len(parts) == 4
+
+
+def _split_authority(text):
+    """(host, port or 0) of host[:port] or [IPv6][:port]; raises ValueError. The host is in lower case.
+
+    One with a zone is as written: "[fe80::1%eth0]", for the names of networks are case sensitive.
+    """
+    host, mark, port = text.rpartition(":")
+    if not mark or "]" in port:
+        host, port = text, ""
+    is_ipv6 = host[:1] == "[" and host[-1:] == "]"
+    name = host[1:-1] if is_ipv6 else host
+    if not name or is_ipv6 != (":" in name) or "[" in name or "]" in name or "@" in name or port and _number(port) < 0:
+        raise ValueError("a host is name[:port] or [IPv6][:port], not %r" % text)
+    if port:
+        _check("a port", int(port), 1, 65535)
+    return host if host[0] == "[" and "%" in host else host.lower(), int(port or 0)
+
+
+def _unquote(text):
+    """`text` percent-decoded; raises ValueError if it cannot be."""
+    parts = text.split("%")
+    out = bytearray(parts.pop(0).encode())
+    try:
+        for part in parts:
+            out.append(bytes.fromhex(part[:2])[0])  # IndexError: there are no digits
+            out += part[2:].encode()
+        return str(out, "utf-8")
+    except (IndexError, ValueError):
+        raise ValueError("% takes two hexadecimal digits of UTF-8, not " + text) from None
+
+
+def _split_path(path):
+    """The decoded segments of a URI's path, without "." and ".." (RFC 3986 section 5.2.4)."""
+    segments = []
+    segment = ""
+    for segment in path.split("/"):
+        segment = _unquote(segment)
+        if segment == "..":
+            segments = segments[:-1]
+        elif segment != ".":
+            segments.append(segment)
+    if segments and (segment == ".." or segment == "."):
+        segments.append("")
+    return segments
+
 
 _PARSED = [None, None]  # the last URI and its packet: a client that asks again and again parses it once
 
@@ -1106,67 +1185,11 @@ def _parse_uri(uri):
     return p
 
 
-def _split_authority(text):
-    """(host in lower case, unless it has a zone; port or 0) of host[:port] or [IPv6][:port]; raises ValueError."""
-    host, mark, port = text.rpartition(":")
-    if not mark or "]" in port:
-        host, port = text, ""
-    is_ipv6 = host[:1] == "[" and host[-1:] == "]"
-    name = host[1:-1] if is_ipv6 else host
-    if not name or is_ipv6 != (":" in name) or "[" in name or "]" in name or "@" in name or port and _number(port) < 0:
-        raise ValueError("a host is name[:port] or [IPv6][:port], not %r" % text)
-    if port:
-        _check("a port", int(port), 1, 65535)
-    return host if host[0] == "[" and "%" in host else host.lower(), int(port or 0)
-
-
-def _number(text):
-    """The number that `text` is in decimal digits, or -1."""
-    return int(text) if text.isdigit() and len(text) == len(text.encode()) else -1  # CPython knows other digits, too
-
-
-def _is_ip_literal(host):
-    """Whether `host` is [IPv6] or four numbers up to 255."""
-    parts = host.split(".")
-    for part in parts:
-        if not 0 <= _number(part) < 256:
-            return host[:1] == "["
-    return len(parts) == 4
-
-
-def _split_path(path):
-    """The decoded segments of a URI's path, without "." and ".." (RFC 3986 section 5.2.4)."""
-    segments = []
-    segment = ""
-    for segment in path.split("/"):
-        segment = _unquote(segment)
-        if segment == "..":
-            segments = segments[:-1]
-        elif segment != ".":
-            segments.append(segment)
-    if segments and (segment == ".." or segment == "."):
-        segments.append("")
-    return segments
-
-
-def _unquote(text):
-    """`text` percent-decoded; raises ValueError if it cannot be."""
-    parts = text.split("%")
-    out = bytearray(parts.pop(0).encode())
-    try:
-        for part in parts:
-            out.append(bytes.fromhex(part[:2])[0])  # IndexError: there are none
-            out += part[2:].encode()
-        return str(out, "utf-8")
-    except (IndexError, ValueError):
-        raise ValueError("% takes two hexadecimal digits of UTF-8, not " + text) from None
-
-
-_PLAIN = b"-._~!$&'()*+,;=:@"  # what a path segment has as it is, besides letters and digits (RFC 3986)
+_PLAIN = b"-._~!$&'()*+,;=:@"  # what needs no % in a path segment, besides letters and digits (RFC 3986)
 
 
 def _quote(values, start, kept):
-    """The texts `values` percent-encoded but for letters, digits and the bytes `kept`, each behind a `start`."""
+    """The texts `values` percent-encoded, but for letters, digits and the bytes `kept`; `start` goes before each."""
     out = ""
     for text in values:
         out += start
@@ -1215,7 +1238,7 @@ def is_multicast(address):
     return False
 
 
-# ---- message layer: tuning, records ----
+# ---- message layer: tuning, records of what was sent and received ----
 
 _MAX_LATENCY_MS = const(100000)  # RFC 7252 section 4.8.2
 _LATE_MS = const(2000)  # so late is in time for a retransmission; later the peer may not know the message any more
@@ -1271,13 +1294,21 @@ class TransmissionRecord:
     response_type        how it was answered first: ACK, RST, CON or NON; None: not yet, or never
     response             ReceptionRecord of the response or Reset that came first, of an observation the latest
     responses            a tuple of all of them: several if `remote` is a group; of an observation empty
-    is_unacknowledged    a CON given up without ACK
+    is_unacknowledged    True: a CON that was given up without ACK
     error                None, or the exception class it ended with: Timeout, Reset, Rejected, Closed, or one that
                          an extension names
     part                 the TransmissionRecord of what an extension sends for it now; it ends with this one
+
+    and, for extensions:
+
+    mtype, timeout_ms    type and timeout of the exchange
+    is_request           whether a response is waited for
+    outer                the Message that is sent in the place of `message`, or None
+    on_end               called with this record when it has ended, in the place of the endpoint's on_end; or None
     """
 
-    # Until they are set these lie in the class: a record has 17 attributes in most cases, and one more costs six places
+    # Until they are set these lie in the class: a record has 17 attributes of its own in most cases, and for one more
+    # its dict would grow by six places
     transmitted_ms = last_event_ms = next_event_ms = None
     response_type = response = error = tuning = None
     responses = ()
@@ -1298,7 +1329,7 @@ class TransmissionRecord:
         if timeout_ms is None:
             timeout_ms = (self.tuning or endpoint.tuning).max_transmit_wait_ms
         self.timeout_ms = timeout_ms
-        # a request that wants no response at all (RFC 7967 section 2.1) has ended when it is sent or acknowledged
+        # a request that wants no response at all (RFC 7967 section 2.1) ends when it has been sent, or acknowledged
         self.is_request = 0 < p[_CODE] < 32 and _unwanted(p) & 26 != 26
 
     def is_done(self):
@@ -1414,7 +1445,7 @@ def _is_unwanted(p, code):
 
 
 def _host(peer):
-    """The address in `peer` without the port: of a tuple, or of a sockaddr of the unix port."""
+    """The address in `peer` without the port: of a tuple, or of a sockaddr of the unix port; else `peer` itself."""
     if isinstance(peer, tuple):
         return peer[0]
     if isinstance(peer, bytes) and len(peer) >= 16:
@@ -1428,7 +1459,7 @@ _STATE = const(-1)  # in the place of a method: the function that tells the ETag
 
 
 def _several(value):
-    """`value` as a tuple: a tuple or list as it is, one value alone; None is None."""
+    """`value` as a tuple: of the items of a tuple or list, else of one value alone; None stays None."""
     if value is None or isinstance(value, tuple):
         return value
     return tuple(value) if isinstance(value, list) else (value,)
@@ -1448,14 +1479,15 @@ class Resource:
       NO_RESPONSE, LATER   none, or one that follows: see the constants
 
     Options of the response are at its `opt`. What a handler raises goes to the endpoint's log, and 5.00 to the client.
-    `etag` sets what knows the state: it makes 2.03 of a GET whose ETag is still right, and 4.12 of a request whose
-    If-Match or If-None-Match does not hold. Without it these two are refused with 4.02.
+    `etag` sets a function that returns the ETag of the present state. With it a GET whose ETag is still right is
+    answered by 2.03, and a request whose If-Match or If-None-Match does not hold by 4.12. Without it requests with
+    If-Match or If-None-Match are refused with 4.02.
     """
 
     def __init__(self, path, first_len, link, ct, takes, groups, secure, obs):
         self.path = path  # the raw Uri-Path options behind the first header
-        self.first_len = first_len
-        self.link = link
+        self.first_len = first_len  # length of the first Uri-Path, which that header tells
+        self.link = link  # in /.well-known/core; None: it is not listed
         self.formats = _several(ct) or ()
         self.content_format = Message(content_format=self.formats[0]).packet[_DATA] if self.formats else None
         self.takes = _several(takes)
@@ -1465,7 +1497,8 @@ class Resource:
         self.is_secure = secure
         self.is_observable = obs
         self.handlers = [None] * 8  # by method; 0: of all others
-        self.state = None
+        self.state = None  # the function that etag() was given
+        # Engine.resource sets `next`: the Resource before this one with the same routing key, or None
 
     def on(self, method):
         """A decorator that sets the handler of `method`, 1 to 7; returns it. Raises TypeError or ValueError."""
@@ -1510,7 +1543,7 @@ class Resource:
 
 
 def _path_key(p):
-    """A small integer of the raw Uri-Path options of `p`, by which resources are looked up."""
+    """The routing key of `p`: a small integer of its raw Uri-Path options, by which resources are looked up."""
     if not p[_PATH] or p[_PATH_END] <= p[_PATH]:
         return 0
     return (p[_PATH_END] - p[_PATH]) << 16 | p[_FIRST_LEN] << 8 | p[_DATA][p[_PATH_END] - 1]
@@ -1557,7 +1590,7 @@ def _matches(link, query):
     return False
 
 
-# ---- duplicates ----
+# ---- the table of duplicates ----
 
 _REPLY_LEN = const(32)  # a reply up to this length is kept in its slot
 
@@ -1565,8 +1598,9 @@ _REPLY_LEN = const(32)  # a reply up to this length is kept in its slot
 class _Duplicates:
     """The messages received lately, so that none is executed twice (RFC 7252 section 4.5).
 
-    The first `recent` slots are direct-mapped by message ID and overwritten freely: what they hold may be handled
-    twice. The `kept` others hold their message until its time, `kept_per_host` of them for one address.
+    The first `recent` slots are direct-mapped by message ID and overwritten freely: they are for messages that may be
+    handled twice. The `kept` others hold their message until its lifetime is over, `kept_per_host` of them for one
+    address. A slot is an index of the lists below.
     """
 
     def __init__(self, recent, kept, kept_per_host):
@@ -1575,7 +1609,7 @@ class _Duplicates:
         slots = recent + _check("kept", kept, 0, 4096)
         self.mids = [-1] * slots  # -1: free
         self.peers = [None] * slots
-        self.hosts = [None] * slots
+        self.hosts = [None] * slots  # of the `kept` only
         self.until_ms = [0] * slots
         self.replies = [None] * slots  # bytearrays, to a CON; empty: none
         for slot in range(slots):
@@ -1604,9 +1638,10 @@ class _Duplicates:
         return slot
 
     def keep(self, p, now_ms, until_ms, pending):
-        """Fill one of the slots that are kept; returns it, or -1: all have what must not be forgotten.
+        """Fill one of the `kept` slots; returns it, or -1 if none is free and none may be taken from another message.
 
-        That is what other hosts sent, and the requests in `pending`, to which a response was promised.
+        Not taken are those of other hosts, and of requests in `pending` (Engine._pending), to which a response was
+        promised.
         """
         host = _host(p[_REMOTE])
         free = oldest = -1
@@ -1617,8 +1652,10 @@ class _Duplicates:
                 free = slot
             elif self.hosts[slot] == host:
                 mine += 1
-                if self.peers[slot] == p[_REMOTE]:  # it has gone on, while another of the host may repeat
-                    left_ms -= _MAX_LATENCY_MS  # later than this that one repeats no more, either
+                # The sender's own old messages are taken before those of another port, which may still be
+                # retransmitted; but those of another port that are 100 s older are not retransmitted any more, either
+                if self.peers[slot] == p[_REMOTE]:
+                    left_ms -= _MAX_LATENCY_MS
                 is_promised = False
                 for entry in pending:
                     is_promised = is_promised or entry[2] == self.mids[slot] and entry[0] == self.peers[slot]
@@ -1633,7 +1670,7 @@ class _Duplicates:
         return free
 
     def free(self, slot):
-        """Empty a slot, without the memory of a long reply."""
+        """Empty a slot, and let go of the memory of a long reply."""
         self.mids[slot] = -1
         self.peers[slot] = self.hosts[slot] = None
         reply = self.replies[slot]
@@ -1642,7 +1679,7 @@ class _Duplicates:
         reply[:] = b""
 
     def remember(self, slot, packed):
-        """Keep the reply to a CON for its duplicates: a long one only where it must not be made again."""
+        """Keep the reply to a CON for its duplicates; a long one only in the `kept`, for it must not be made again."""
         if len(packed) <= _REPLY_LEN:
             self.replies[slot][:] = packed
         elif slot >= self.recent:
@@ -1652,17 +1689,18 @@ class _Duplicates:
 # ---- protocol engine ----
 
 _RETRY_S = const(60)  # Max-Age of a refusal because a table is full
-_RETRY_MS = const(1000)
+_RETRY_MS = const(1000)  # after which a tick that raised is tried again
 _FILTERS = const(8)  # that discovery takes at once
 _IN_HANDLER = const("inside a handler use send, or return LATER")
-# Code by method; an endpoint without resources is asked with those that are not assigned, too
+# The code that a response has before its handler runs, by method. Those that are not assigned (8 to 31) come only to
+# an endpoint without resources
 _PRESET = bytes((0, CONTENT, CREATED, CHANGED, DELETED, CONTENT)) + bytes((CHANGED,)) * 26
 
-# What the `request` and `incoming` of an extension return, besides None to let the message pass
-REPLY = const(1)  # the response is filled
-CONSUMED = const(2)  # the message was taken
+# What the `request` and `incoming` of an extension return, besides None to let the message pass; see Engine.attach
+REPLY = const(1)  # the response is filled, and goes out
+CONSUMED = const(2)  # the message was taken: nothing goes out now
 
-# What _serving is asked to do with the request in hand, besides to refuse it with a code
+# What _serving is asked to do with the request in hand (`asked`); a code from 128 on: refuse it with that
 _ANSWER = const(0)
 _ANSWER_TO_GROUP = const(-1)
 _RENDER = const(-2)  # to fill the response, no more
@@ -1670,7 +1708,8 @@ _RENDER = const(-2)  # to fill the response, no more
 
 def _prepare(r, p, code):
     """Empty the response packet `r` and address it to the request packet `p`."""
-    if r[_DATA] or r[_END]:  # one tells of an option whose value found no memory, the other of a Ctrl-C below
+    # _DATA without _END: an option whose value found no memory; _END without _DATA: a Ctrl-C between the lines below
+    if r[_DATA] or r[_END]:
         r[_DATA][:] = b""
         r[_END] = r[_LAST] = 0
     r[_CODE] = code
@@ -1683,9 +1722,9 @@ def _prepare(r, p, code):
 def _serving(engine):
     """A generator that is sent what to do with the request in hand, and yields the datagram to send back or None.
 
-    Asked to render it yields None when the response is filled. What a request usually takes is done here, in a frame
-    that stays: MicroPython reads locals several times as fast as attributes, and would allocate a frame of this size
-    in each call of a function.
+    Asked to _RENDER it yields None when the response is filled. It is one long generator, not several functions, to be
+    fast: MicroPython reads locals several times as fast as attributes, and it would allocate a frame of this size
+    in each call of a function, while that of a generator stays. The methods that it calls are Engine's, below.
     """
     begin = engine._begin
     request = engine._request
@@ -1714,18 +1753,19 @@ def _serving(engine):
                 if (code != GET or mids[mid % recent] == mid or pending) and asked != _RENDER:
                     slot = duplicates.find(p, engine.now_ms)
                     if slot >= 0 and (p[_MTYPE] == NON or slot >= recent or replies[slot]):
-                        reply = replies[slot] or None  # that of a request which is kept may be to come
+                        reply = replies[slot] or None  # None: to a NON, or the reply to a kept request is still to come
                         continue
                 # Who is to answer it, or why not?
                 refusal = 0
                 if hooks and asked != _RENDER:
                     refusal = engine._unwrap(p)
                     code = p[_CODE]
-                    if asked:  # by a group: nobody is notified who may never have got an answer
+                    if asked:  # a request to a group begins no observation: its sender may never get the answer
                         p[_SEEN] &= ~(1 << _OBSERVE)
                 seen = p[_SEEN]
                 start = p[_PATH]
                 stop = p[_PATH_END]
+                # _path_key, and the first step of _route, which does the rest
                 resource = routes.get((stop - start) << 16 | p[_FIRST_LEN] << 8 | p[_DATA][stop - 1] if start else 0)
                 if resource is None or resource.next or not p[_DATA].startswith(resource.path, start):
                     resource = engine._route(p)
@@ -1738,7 +1778,7 @@ def _serving(engine):
                         continue
                 elif not resource.handlers[code] and not resource.handlers[0]:
                     refusal = METHOD_NOT_ALLOWED
-                # Its duplicates are to be known
+                # Note it, so that its duplicates are known; what was unwrapped must never be handled twice, a GET may
                 if code == GET and not engine._is_unwrapped and asked != _RENDER:
                     slot = engine._slot = mid % recent
                     replies[slot][:] = b""
@@ -1855,7 +1895,7 @@ def _serving(engine):
                     replies[slot][:] = reply
                 else:
                     duplicates.remember(slot, reply)
-    finally:  # Ctrl-C, or no memory, perhaps not even for a new generator: that is for the next request
+    finally:  # Ctrl-C or no memory has ended this generator. The next request makes another: now that may fail, too
         engine._serve = begin
         engine._is_in_handler = False
 
@@ -1868,8 +1908,8 @@ class Engine:
     returns n bytes nobody can guess.
     """
 
-    # Not in an instance's dict until they are set: its 48 attributes lie loosely in 59 places, and MicroPython looks
-    # through what lies close together for each method that it does not find there
+    # In the class until they are set: the dict of an instance has 48 attributes in 59 places, so that MicroPython finds
+    # soon that a method is not among them; in a fuller one it would have to look further for each method that is called
     on_end = None
     is_secure = False  # whether the transport protects all that comes and goes
     is_closed = False
@@ -1897,14 +1937,14 @@ class Engine:
         self.received = None  # the ReceptionRecord of the latest receive, if it is for the application
         self.now_ms = 0  # the time of the latest receive or due
         self.resources = []
-        self.hooks = {}  # of the extensions, by name: lists in the order of their ranks
-        self.sends_blocks = None  # of an extension that sends sources, in blocks: makes one of a list of links
+        self.hooks = {}  # methods of the extensions: name -> list in the order in which they are called
+        self.sends_blocks = None  # set by coap_block, which sends sources in blocks: makes one of a list of links
         self._extensions = []
         self._names = {}  # "host:port" -> address, as an Endpoint has looked it up
         self._critical = _CRITICAL  # critical options that no extension understands
-        self._is_in_handler = self._is_unwrapped = False  # the request in hand was unwrapped: never handled twice
-        self._slot = -1  # of the request in hand in the table of duplicates
-        self._routes = {}  # routing key -> the latest Resource with it; None: those whose last segment varies
+        self._is_in_handler = self._is_unwrapped = False  # the request in hand was unwrapped by an extension
+        self._slot = -1  # of the request in hand in the table of duplicates; -1: none
+        self._routes = {}  # _path_key -> the latest Resource with it; None -> that of those whose last segment varies
         self._limits = (
             _check("transmissions", transmissions, 1, 4096),
             _check("queued", queued, 1, 4096),
@@ -1912,15 +1952,15 @@ class Engine:
             _check("group_responses", group_responses, 0, 4096),
         )
         self._open = []  # TransmissionRecords sent and not ended
-        self._queue = []  # ... not sent yet
-        self._answers = []  # (datagram, peer, time or None for at once)
+        self._queue = []  # TransmissionRecords not sent yet
+        self._answers = []  # (datagram, peer, time or None for at once): sent once, without a record
         self._is_calm = False  # whether these three are as they were when an Endpoint last looked at them
         self._pending = []  # (peer, token, message ID, until_ms, No-Response) of what handlers promised
         self._duplicates = _Duplicates(recent, kept, kept_per_host)
         self._wake_ms = None  # when the next thing is to be forgotten or an extension has something to do
-        self._first_mid = self._reply_mid = _uint(random(2), 0, 2)  # replies count down: who sends NONs uses up theirs
+        self._first_mid = self._reply_mid = _uint(random(2), 0, 2)  # _take_mid counts up, reply_mid down
         self._mids_used = 0  # since _first_mid, modulo 65536
-        self._mids_free_ms = [None] * 16  # when each block of 4096 may be used again
+        self._mids_free_ms = [None] * 16  # when each block of 4096 IDs may be used again; None: now
         self._out = bytearray(datagram_len + 1)
         self._request, self._response = Message(), Message()
         self._response.request = self._request  # whose token it has
@@ -1929,16 +1969,19 @@ class Engine:
     def attach(self, extension):
         """Add what goes beyond this file: an object with `rank`, `understood` and some of these methods.
 
-        rank         order from the wire upwards: OSCORE 10, Echo 20, blocks 30, observe 40
+        rank         order from the wire upwards: coaps 0, OSCORE 10, Echo 20, blocks 30, Observe 40
         understood   bit n set for each critical option n up to 28 that it understands
+
+        called from the lowest rank upwards, where nothing else is said:
+
         unwrap(request)             before a request is looked at; may replace it; returns a code to refuse it, or None
         request(request, response)  before its handler runs; returns None, REPLY or CONSUMED
         response(request, response) before a response leaves, from the highest rank downwards; request is None if the
-                                    response is a separate one: its remote and token tell which it answers
+                                    response is a separate one: its remote and token tell which request it answers
         outgoing(record)            before a request is queued, from the highest rank downwards; may set record.outer,
                                     the Message that goes in the place of record.message
-        wrap(record, message)       before a request is packed, also by resend(); returns the Message that goes in its
-                                    place, or None
+        wrap(record, message)       before a request is packed, also by resend(), from the highest rank downwards;
+                                    returns the Message that goes in its place, or None
         incoming(record, message)   a response came; returns None or CONSUMED: the exchange goes on
         reset(peer, mid)            a Reset of a message that is forgotten here
         tick(now_ms)                at the time asked for by wake() or told by next_ms, or later
@@ -1971,7 +2014,7 @@ class Engine:
         """Serve `path` ("sensors/temp"); returns the Resource, a decorator for its handlers.
 
         path    without a slash before it, which would be an empty segment; a last segment in angle brackets
-                ("files/<name>") stands for any one: request.opt.uri_path[-1]
+                ("files/<name>") stands for any segment, which is request.opt.uri_path[-1]
         ct      Content-Format of the payloads, or a tuple of several, from which Accept chooses
         takes   Content-Format of the requests' payloads, or a tuple; another is refused with 4.15; None: any
         groups  whether requests to a group are answered
@@ -2004,7 +2047,7 @@ class Engine:
             link = _link(segments, attributes)
         resource = Resource(raw, p[_FIRST_LEN], link, ct, takes, groups, secure, attributes.get("obs", False))
         other = resource.next = self._routes.get(key)  # the one before with this key
-        while other is not None:
+        while other is not None:  # our own /.well-known/core, which has no link, may be replaced
             if other.path == raw and (not raw or other.first_len == resource.first_len) and (other.link or is_prefix):
                 raise ValueError("%r is served already: keep what resource() returned" % path)
             other = other.next
@@ -2015,7 +2058,7 @@ class Engine:
         return resource
 
     def _route(self, p):
-        """The resource that the Uri-Path of `p` names, or None."""
+        """The resource that the Uri-Path of `p` names, or None: first those of this very path, then "files/<name>"."""
         start = p[_PATH]
         resource = self._routes.get(_path_key(p))
         while resource is not None and resource.path and not p[_DATA].startswith(resource.path, start):
@@ -2025,11 +2068,11 @@ class Engine:
         resource = self._routes.get(None)
         while resource is not None:
             at = start + len(resource.path)
-            if not resource.path:
+            if not resource.path:  # "<name>": the first segment must be the only one
                 if p[_FIRST_LEN] == p[_PATH_END] - start:
                     break
             elif p[_FIRST_LEN] == resource.first_len and p[_DATA].startswith(resource.path, start):
-                if at < p[_PATH_END] and _step(p, at) and p[_STOP] == p[_PATH_END]:
+                if at < p[_PATH_END] and _step(p, at) and p[_STOP] == p[_PATH_END]:  # one more segment, the last
                     break
             resource = resource.next
         return resource
@@ -2054,7 +2097,7 @@ class Engine:
         document = bytearray()
         for link in links:
             link = ("," + link if document else link).encode()
-            if len(document) + len(link) > self.datagram_len - self.overhead_len - 32:
+            if len(document) + len(link) > self.datagram_len - self.overhead_len - 32:  # for header, token, options
                 break
             document += link
         return document
@@ -2065,7 +2108,8 @@ class Engine:
         """Take the datagram `data` (bytes) that came from `peer`, to a group if `is_multicast`.
 
         Returns the datagram to send back to `peer` at once, or None; it is valid until the next call. What is for
-        the application is in `received`. Nothing that a peer can send makes it raise; RuntimeError inside a handler.
+        the application is in `received`. Raises RuntimeError inside a handler; nothing that a peer can send makes it
+        raise.
         """
         if self._is_in_handler:
             raise RuntimeError(_IN_HANDLER)
@@ -2089,7 +2133,7 @@ class Engine:
     def _receive_too_large(self, p, data):
         """Answer a datagram longer than datagram_len, of which only header and token are looked at."""
         if _index(p, data[: 4 + (data[0] & 15)]) >= 0:
-            return self.receive(data[:5], p[_REMOTE], self.now_ms)  # which is as malformed
+            return self.receive(data[:5], p[_REMOTE], self.now_ms)  # its first bytes are as malformed, and short
         if p[_MTYPE] > NON:
             return None
         if 0 < p[_CODE] < 32:
@@ -2124,7 +2168,10 @@ class Engine:
         return 0
 
     def _note(self, p, code):
-        """Note the request, refused with `code` or not: its slot is in _slot; returns False if there is no room."""
+        """Note the request in the table of duplicates, its slot in _slot; returns False if there is no room.
+
+        code: with which it is refused, or 0. One that is refused may be refused twice, as a FETCH may be handled twice.
+        """
         until_ms = self.wake(  # without a local for the lifetime, with which the frame would lie on the heap
             ticks_add(self.now_ms, self.tuning.non_lifetime_ms if p[_MTYPE] else self.tuning.exchange_lifetime_ms)
         )
@@ -2145,7 +2192,7 @@ class Engine:
         if refused:
             if refused != _LARGE_CRITICAL:
                 return BAD_OPTION
-            at = p[_START]
+            at = p[_START]  # are there others than Proxy-Uri and Proxy-Scheme?
             p[_NUMBER] = 0
             while at < p[_END]:
                 _step(p, at)
@@ -2256,7 +2303,7 @@ class Engine:
                     r[_CODE] = VALID
                     r[_PAYLOAD] = b""
                     opt.content_format = None
-        except FormatError:
+        except FormatError:  # the handler has read an option of the request that is malformed
             _prepare(r, p, BAD_OPTION)
         except Exception as error:
             if self.log:
@@ -2264,16 +2311,16 @@ class Engine:
             _prepare(r, p, INTERNAL_SERVER_ERROR)
         finally:
             self._is_in_handler = False
-            result = None  # CPython: an exception whose traceback holds it would live until the next collection
+            result = None  # CPython: an exception, whose traceback holds this frame, would live until a collection
         return None
 
     def reply_mid(self):
-        """A message ID for a NON response."""
+        """A message ID for a NON response: they count down, so that NON requests do not use up those of _take_mid."""
         self._reply_mid = self._reply_mid - 1 & 0xFFFF
         return self._reply_mid
 
     def empty(self, mtype, mid):
-        """An empty message as a datagram, valid until the next reply."""
+        """An empty message as a datagram; it is in _out, so valid until the next reply."""
         out = self._out
         out[:] = b"\x40\0\0\0"
         out[0] |= mtype << 4
@@ -2292,7 +2339,7 @@ class Engine:
                 duplicates.remember(slot, packed)
 
     def acknowledge(self):
-        """Acknowledge the request handed to the application last, if it is a CON that was left unanswered."""
+        """Acknowledge the request that the application was given last, if it is a CON that was left unanswered."""
         record = self.received
         if record is not None and not record.is_acknowledged and not record.has_responded:
             if record.message.mtype == CON:
@@ -2330,7 +2377,7 @@ class Engine:
             if record.remote == p[_REMOTE]:
                 self.end(record, Rejected)
             return False
-        if record.remote != p[_REMOTE]:  # but a group
+        if record.remote != p[_REMOTE]:  # the request went to a group: one response of each member counts
             if len(record.responses) >= self._limits[3]:
                 return True
             for response in record.responses:
@@ -2365,9 +2412,10 @@ class Engine:
                 hook(p[_REMOTE], p[_MID])
 
     def _requester(self, p):
-        """The open request that the response `p` answers: of this token, this peer or a group, for an ACK this ID.
+        """The open request that the response `p` answers, or None.
 
-        An ACK may bring a response to a request that wants none, too: its server does not know No-Response.
+        It has the token of `p`, went to its sender or to a group, and if `p` is an ACK it has its message ID. An ACK
+        may bring a response also to a request that wants none: its server does not know No-Response then.
         """
         for record in self._open:
             if not record.is_request and (p[_MTYPE] != ACK or _unwanted(record.message.packet) & 26 != 26):
@@ -2380,7 +2428,7 @@ class Engine:
         return None
 
     def _deliver(self, record, p, error):
-        """Hand the message `p` to the extensions and, unless one takes it, to the application."""
+        """Hand the message `p` to the extensions and, unless one takes it, to the application, by deliver."""
         message = _view(p)
         message.packet[_REQUEST] = record.message
         record.last_event_ms = self.now_ms
@@ -2438,7 +2486,7 @@ class Engine:
         if timeout_ms is not None:
             _check("timeout_ms", timeout_ms, 0, _FAR_MS)
         if self.hooks:
-            message = message.copy()  # an extension changes it or sends it again: the application's may be another then
+            message = message.copy()  # an extension changes it, or sends it again when the application's is another
         if code < 64:
             return self.enqueue(message, peer, mtype, token or (self.random(8) if code else b""), timeout_ms)
         for entry in self._pending:
@@ -2455,6 +2503,7 @@ class Engine:
         raise ValueError("no request of this remote and token awaits it")
 
     def _check_room(self):
+        """Raise Full if the queue is full."""
         if len(self._queue) >= self._limits[1]:
             raise Full("%d messages are queued; see Endpoint(queued=)" % len(self._queue))
 
@@ -2483,7 +2532,7 @@ class Engine:
             raise ValueError("the message has %d bytes, datagram_len is %d" % (packed_len, self.datagram_len))
         packed = bytearray(4)
         message.write(packed, record.mtype, 0, record.token)
-        record.packed = packed  # only now: half a message must not leave in the place of one that is on its way
+        record.packed = packed  # only now: without memory for all of it the earlier one (see resend) must stay whole
         record.transmissions_left = 1 if record.mtype == NON else 1 + (record.tuning or self.tuning).max_retransmit
         self._queue.append(record)
         self._is_calm = False
@@ -2491,7 +2540,7 @@ class Engine:
     def resend(self, record, message):
         """Send `message` in the place of what the open exchange of `record` sent, with a new token and message ID.
 
-        Its retransmission and its time start anew. For an `incoming` that returns CONSUMED then.
+        Its retransmission and its timeout start anew. It is for an extension's `incoming`, which then returns CONSUMED.
         Raises ValueError if `message` is too long.
         """
         record.outer = message
@@ -2522,7 +2571,10 @@ class Engine:
                 self._tell_end(record)
 
     def _tell_end(self, record):
-        """End what was sent for `record`, call on_end; as in a handler: the message in hand is still needed."""
+        """End what was sent for `record`, call on_end.
+
+        Nothing waits in an on_end, as in a handler: another datagram would overwrite the message in hand.
+        """
         if record.part:
             self.end(record.part, None)
         on_end = record.on_end or self.on_end
@@ -2560,7 +2612,8 @@ class Engine:
         record = self._startable(now_ms) if self._queue else None
         if record is None:
             return None
-        record.transmitted_ms = record.last_event_ms = record.next_event_ms = now_ms  # if memory ends below: due again
+        # due now: if there is no memory for what follows, it is tried again
+        record.transmitted_ms = record.last_event_ms = record.next_event_ms = now_ms
         self._open.append(record)
         self._queue.remove(record)
         return self._transmit(record, now_ms)
@@ -2589,13 +2642,17 @@ class Engine:
 
     def _take_mid(self, now_ms):
         """The next message ID; each goes out at most once in EXCHANGE_LIFETIME (RFC 7252 section 4.4)."""
-        used = self._mids_used
+        used = self._mids_used  # _startable has seen that its block is free
         self._mids_free_ms[used >> 12] = self.wake(ticks_add(now_ms, self.tuning.exchange_lifetime_ms))
         self._mids_used = used + 1 & 0xFFFF
         return self._first_mid + used & 0xFFFF
 
     def _startable(self, now_ms):
-        """The first queued record that may go now: a slot and an ID free, its peer below NSTART; or None."""
+        """The first queued record that may go now, or None.
+
+        There must be room among the open exchanges, a message ID that is free, and less than NSTART open with its peer.
+        """
+        # IDs are given block by block: only the first of a block of 4096 may have to wait
         free_ms = None if self._mids_used & 0xFFF else self._mids_free_ms[self._mids_used >> 12]
         busy = 0
         for record in self._open:
@@ -2649,7 +2706,7 @@ class Engine:
             self.next_event_reason = "send"
             return 0
         reason = None
-        soonest_ms = 1 << 29  # longer than ticks can tell
+        soonest_ms = 1 << 29  # longer than any difference of ticks
         for _, _, at_ms in self._answers:
             left_ms = 0 if at_ms is None else ticks_diff(at_ms, now_ms)
             if left_ms < soonest_ms:
@@ -2674,8 +2731,8 @@ class Engine:
 
 _BURST = const(16)  # datagrams that one process() handles at most
 _ASK_MS = const(10)  # how often a transport is asked that cannot be polled
-_REOPEN_MS = const(1000)
-_IPV6 = const(41)  # as Linux numbers it and what follows; MicroPython has no names for them
+_REOPEN_MS = const(1000)  # how often an endpoint tries to replace a lost socket
+_IPV6 = const(41)  # this and the next four as Linux numbers them; MicroPython has no names for most
 _ADD_MEMBERSHIP = const(35)  # boards have a name for it, the unix port of 1.26 has none
 _JOIN_GROUP = const(20)
 _MULTICAST_ALL = const(49)
@@ -2688,7 +2745,7 @@ _HELD = const(8)  # records that wait for process() while request() blocks
 if _ON_CPYTHON:
 
     class _Poll(dict):
-        """What select.poll() is on MicroPython, where it returns the sockets; here it returns their numbers."""
+        """select.poll() as MicroPython has it: ipoll returns sockets, where CPython's poll returns their numbers."""
 
         def __init__(self):
             self.poll = select.poll()
@@ -2726,7 +2783,7 @@ if _ON_CPYTHON:
 class Endpoint(Engine):
     """A CoAP endpoint on a UDP socket, client and server: the Engine and what reads, writes and waits.
 
-    Endpoint(port=None, host="0.0.0.0", family=None, sock=None, **tables)
+    Endpoint(port=None, host="0.0.0.0", family=None, sock=None, random=None, **tables)
 
       port    UDP port to serve, usually 5683; None for a client: any
       host    address to bind, a number: "0.0.0.0" for all (an empty one receives nothing on a Pico W). A
@@ -2734,12 +2791,13 @@ class Endpoint(Engine):
               the system prefers, and clients ignore them. On Linux "::" serves IPv4, too, but no IPv4 groups
       family  socket.AF_INET or AF_INET6, of what is sent to; default: as `host`, of a transport either
       sock    a bound socket or a transport to use instead, whatever port and host are: sendto(data, peer), and
-              recvfrom(n), which returns (bytes, peer) or None and never blocks; peers are hashed, and compared, with
-              None, too, and of those that are equal any may come back. If it has attach(endpoint), that is called; if
-              its is_secure is true, all is coaps, as with coap_dtls
+              recvfrom(n), which returns (bytes, peer) or None and never blocks. A peer is anything that can be hashed
+              and compared, with None, too; sendto may be given one that is equal instead of the very same. If the
+              transport has attach(endpoint), that is called; if its is_secure is true, all is coaps, as with coap_dtls
+      random  a function: random(n) returns n bytes that nobody can guess; default os.urandom
 
-    The tables have a fixed size; each is an argument. With these sizes an endpoint takes 6 KB on a 32 bit board;
-    a slot's price is in bytes there (make size), that of an address some 60 more where one is held:
+    The tables have a fixed size; each is an argument. With the sizes below an endpoint takes 6 KB on a 32 bit board.
+    The last numbers are bytes there for each slot (make size); an address, where one is held, takes some 60 more:
 
       transmissions   4    messages sent and not yet answered; 250 each in use, and the datagram
       queued          8    messages waiting for their turn; more: send raises Full; 190 in use, and the datagram
@@ -2754,8 +2812,8 @@ class Endpoint(Engine):
       tuning               Tuning of all messages that have none of their own; 80
 
     `log`, if set, is called as log(text, value) when a handler raised, a datagram could not be sent or there was no
-    memory for what one asks; `on_end`, if set, with each TransmissionRecord that has ended: answered, given up or
-    cancelled. It may send, as a handler may. What these two raise comes out of process(), but for MemoryError.
+    memory for what one asks. `on_end`, if set, is called with each TransmissionRecord that has ended: answered, given
+    up or cancelled; it may send, as a handler may. What these two raise comes out of process(), but for MemoryError.
     Raises OSError if the port is taken.
     """
 
@@ -2763,16 +2821,16 @@ class Endpoint(Engine):
         super().__init__(random or os.urandom, **tables)
         _check_type("tuning", self.tuning, Tuning)
         self.now_ms = ticks_ms()
-        self._held = []
+        self._held = []  # ReceptionRecords that came while wait() was waiting for another
         self._left = 0  # datagrams that process() may still handle
-        self._due_ms = None  # when something is to be sent or to be forgotten, if the engine is calm
-        self._asked = []  # transports that cannot be polled
-        self._polled = []
+        self._due_ms = None  # when due() has something to do, as long as the engine is calm (_is_calm)
+        self._asked = []  # transports that cannot be polled: they are asked every _ASK_MS
+        self._polled = []  # sockets, and transports, that can
         self._poller = select and (_Poll() if _ON_CPYTHON else select.poll())
         self._ready = select and self._poller.ipoll
         self._groups = {}  # socket registered as receiving for a group -> what join() was given
         self._port = port
-        self._bound_to = self._reopened_ms = None
+        self._bound_to = self._reopened_ms = None  # the address that the socket is bound to; when _reopen tried last
         # An empty datagram makes an ESP32's socket deaf: https://github.com/micropython/micropython-lib/issues/736
         self.reopens_on_empty = sys.platform == "esp32"
         if sock is not None:
@@ -2795,20 +2853,23 @@ class Endpoint(Engine):
         if hasattr(sock, "attach"):
             sock.attach(self)
 
-    receive = Engine.receive  # found at once: MicroPython looks a class through for what it inherits
+    receive = Engine.receive  # found at once here: MicroPython searches all of a class before its base
 
     def _open_socket(self, address, group):
-        """A socket bound to `address`, if that is not None; `group` is what setsockopt takes to join a group."""
+        """A socket bound to `address`, if that is not None.
+
+        group: the arguments of setsockopt that join a group, else empty.
+        """
         sock = socket.socket(self._family, socket.SOCK_DGRAM)
         sock.setblocking(False)
         try:
-            if sys.platform == "linux":  # else what others' groups are sent comes as if it were for this socket alone
+            if sys.platform == "linux":  # else datagrams to groups that other programs joined come here, too
                 sock.setsockopt(0, _MULTICAST_ALL, 0)
                 sock.setsockopt(_IPV6, _MULTICAST_ALL_IPV6, 0)
-        except OSError:  # of IPv4, or an old kernel
+        except OSError:  # the second one on a socket of IPv4, or an old kernel
             pass
         try:
-            if group or self._groups:  # all of them are bound to the port
+            if group or self._groups:  # several sockets are bound to the same port
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if group:
                 sock.setsockopt(*group)
@@ -2841,7 +2902,7 @@ class Endpoint(Engine):
 
     def _look_up(self, host, port):
         """The address of `host` in the form that this port's sockets take; raises OSError as resolve."""
-        if socket is None:  # who made the transport knows what to do with both
+        if socket is None:  # the transport knows what to do with them
             return host, port
         is_ipv6 = ":" in host
         family = self._family or (socket.AF_INET6 if is_ipv6 else socket.AF_INET)
@@ -2868,7 +2929,8 @@ class Endpoint(Engine):
             self._groups[sock] = None
         try:
             if not _ON_CPYTHON:
-                # What cannot be registered leaves an entry in the poller, on which ipoll crashes: try it on another one
+                # What cannot be registered leaves an entry in the poller all the same, and ipoll crashes on that: so it
+                # is tried on another poller first
                 # https://github.com/micropython/micropython/pull/12443
                 select.poll().register(sock, _POLLIN)
             self._poller.register(sock, _POLLIN)
@@ -2877,7 +2939,10 @@ class Endpoint(Engine):
             self._asked.append(sock)
 
     def send(self, message, remote=None, timeout_ms=None):
-        """Queue `message` for `remote`, "host[:port]" or an address; see Engine.send. process() sends it."""
+        """Queue `message` for `remote`, "host[:port]" or an address; see Engine.send. process() sends it.
+
+        Raises as Engine.send; Closed after close(), TypeError for what is no Message, OSError as resolve.
+        """
         if self.is_closed:
             raise Closed("the endpoint was closed")
         if not isinstance(message, Message):
@@ -2904,7 +2969,7 @@ class Endpoint(Engine):
             return self._held.pop(0)
         self._left = _BURST
         if self._open and self._polled:
-            self._receive_ready(0)  # read first: an ACK that waits in the socket saves a retransmission
+            self._receive_ready(0)  # before anything is sent: an ACK that waits in the socket saves a retransmission
         begin_ms = now_ms = ticks_ms()
         wait_ms = _FAR_MS if timeout_ms is None else max(0, timeout_ms)
         while True:
@@ -2947,7 +3012,7 @@ class Endpoint(Engine):
             sleep_ms(wait_ms)
 
     def _receive_ready(self, wait_ms):
-        """Handle datagrams: wait for the first for `wait_ms`, stop at one for the application or after 16."""
+        """Handle datagrams: wait for the first one for up to `wait_ms`, stop at one for the application or after 16."""
         left = None
         while left != self._left:
             left = self._left
@@ -2977,7 +3042,8 @@ class Endpoint(Engine):
         self._due_ms = None if left_ms is None else ticks_add(now_ms, left_ms)
         if left_ms is not None:
             wait_ms = min(wait_ms, left_ms)
-        return 0 if len(self._open) + len(self._queue) < exchanges else wait_ms  # somebody may wait for what has ended
+        # an exchange has ended: do not wait, for the caller may be waiting for just that one
+        return 0 if len(self._open) + len(self._queue) < exchanges else wait_ms
 
     def _ask_transports(self, wait_ms):
         """Handle a datagram of each transport that cannot be polled; returns how long to wait then."""
@@ -2995,9 +3061,10 @@ class Endpoint(Engine):
     def _lose(self, error, left):
         """Go on after `error` of _receive_from, or raise it; `left` is what _left was before.
 
-        An OSError of recvfrom is nothing: no datagram was there after all, or it tells what became of one sent before.
-        A MemoryError with a datagram in hand is logged, and the datagram lost. Without one there is no room to read it,
-        and the error would come again at once: it is raised, as is an OSError of what a datagram led to.
+        An OSError of recvfrom, before a datagram was taken, is ignored: there was none after all, or the error tells
+        what became of one that was sent before. A later OSError is the application's, and raised.
+        A MemoryError with a datagram in hand is logged, and the datagram lost. One of recvfrom is raised: there is no
+        room to read the datagram, and the error would come again at once.
         """
         if (self._left == left) != isinstance(error, OSError):
             raise error
@@ -3015,8 +3082,8 @@ class Endpoint(Engine):
                 self._reopen(sock)
             return
         peer = got[1]
-        # Each datagram brings a new address. Addresses that are held lie all over the heap, and might leave no room in
-        # one piece for the next datagram: so of equal ones only the first is held
+        # Each datagram brings a new object for its sender's address. If all were held they would lie all over the heap,
+        # and might leave no piece of it large enough for the next datagram: so of equal ones the first is used
         if peer == self.peer:
             peer = self.peer
         elif peer in self._duplicates.peers:
@@ -3036,7 +3103,7 @@ class Endpoint(Engine):
                 self.socket.sendto(packed, self.peer)
             return
         except _SEND_ERRORS:
-            pass  # said below, where MicroPython needs no more room than for sendto: else each call takes heap
+            pass  # logged below: a call in here makes the frame so large that MicroPython takes it from the heap
         if self.log:
             self.log("not sent to", self.peer)
 
@@ -3076,7 +3143,10 @@ class Endpoint(Engine):
         self._groups[sock] = (group, interface)
 
     def _reopen(self, sock):
-        """Replace `sock`: a group's joins again; that of the endpoint at most once a second, None until it opens."""
+        """Replace `sock`: that of a group by joining again; that of the endpoint, at most once a second.
+
+        sock: None if that of the endpoint is closed already. `socket` is None until one could be opened.
+        """
         group = self._groups.get(sock)
         try:
             if group:
@@ -3097,6 +3167,7 @@ class Endpoint(Engine):
         self.register_socket(self.socket)
 
     def _forget(self, sock):
+        """Receive from `sock` no more, and close it."""
         if sock in self._asked:
             self._asked.remove(sock)
         else:
@@ -3107,9 +3178,11 @@ class Endpoint(Engine):
             sock.close()
 
     def next_event_ms(self):
-        """How long the program may sleep before process() has something to do; None: until a datagram comes.
+        """How many ms the program may sleep before process() has something to do; None: until a datagram comes.
 
-        `next_event_reason` says why.
+        `next_event_reason` says what that will be, a str: "received" (a record to return, or a request to acknowledge,
+        now), "send", "retransmit", "response timeout", "housekeeping" (to forget what is too old, or what an extension
+        does); None with None.
         """
         record = self.received
         if self._held or record and not record.is_acknowledged and not record.has_responded:
@@ -3120,8 +3193,8 @@ class Endpoint(Engine):
     def request(self, method, uri, payload=b"", timeout_ms=None, **options):
         """Send a request and wait for the response, serving meanwhile; returns the response Message, any code.
 
-        None is returned for a request that wants no response (no_response=26), once it has gone; what a server answers
-        in its ACK all the same is returned.
+        For a request that wants no response (no_response=26) it returns None once that has gone, or been acknowledged;
+        a response that a server sends in its ACK all the same is returned.
 
         method, uri, payload and options (fields, too: mtype=NON) as in Message; timeout_ms from its first
         transmission, default MAX_TRANSMIT_WAIT (93 s).

@@ -52,7 +52,7 @@ except ImportError:  # CPython
 
 import coap
 
-# As in coap.py, where each use would be looked up
+# The values of coap.py: MicroPython would look coap.GET up at each use
 _GET = const(1)
 _POST = const(2)
 _PUT = const(3)
@@ -315,7 +315,7 @@ class Aio:
         try:
             self.wake()
         except Exception as error:
-            if not self._users:  # a handler has ended the last one: the loop says it
+            if not self._users:  # a handler has ended what was awaited last: asyncio reports the error
                 raise
             self._stop(error)
 
@@ -338,7 +338,7 @@ class Aio:
                 return
             self._timer.cancel()
         self.until_ms = due_ms
-        if _ON_CPYTHON:  # no task: who cancels all of them would have the others wait for ever
+        if _ON_CPYTHON:  # not a task: a program that cancels all tasks would cancel it, and what is awaited never ends
             self._timer = self._loop.call_later(wait_ms / 1000, self._expire)
         else:
             self._timer = asyncio.create_task(self._sleep(wait_ms))
@@ -363,7 +363,7 @@ class Aio:
         self._users -= 1
         if not self._users:
             if _loop() is self._loop:
-                changed.set()  # an iteration that a handler has ended waits for it
+                changed.set()  # an `async for` that a handler has ended by cancel() waits for it
             self._forget()
             if not isinstance(self.error, coap.Closed):
                 self.error = None

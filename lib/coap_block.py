@@ -49,7 +49,7 @@ except ImportError:  # CPython
         return value
 
 
-# A builtin is looked for in the module first, which takes MicroPython long where it is not there: these are there
+# Names of the module, for MicroPython looks for a builtin there first, and takes long where there is none
 bytes, len, type = bytes, len, type
 
 # Slots of a packet, see coap.py
@@ -58,12 +58,14 @@ _END = const(2)
 _CODE = const(3)
 _PAYLOAD = const(7)
 _SEEN = const(8)
-_ASKED = const(9)  # of a response: the datagram that it answers and who sent that; copy() takes both along
+# In slots that only a request uses, for its path: of a response the datagram that it answers, and who sent that. They
+# are in the packet so that copy() takes them along
+_ASKED = const(9)
 _ASKER = const(10)
 _LAST = const(14)
 _REMOTE = const(15)
 
-# As in coap.py, where each use would be looked up
+# The values of coap.py: MicroPython would look coap.GET up at each use
 _GET = const(1)
 _DELETE = const(4)
 _FETCH = const(5)
@@ -81,7 +83,7 @@ _PARKED = const(3)
 _BLOCK2 = const(23)
 _BLOCK1 = const(27)
 _BLOCKS = const(17)  # both of them, in _SEEN >> _BLOCK2
-_MORE = const(8)
+_MORE = const(8)  # M in the value of a Block option: NUM << 4 | M << 3 | SZX (RFC 7959 section 2.2)
 _LAST_NUM = const(0xFFFFF)
 _SMALL_LEN = const(64)  # a payload up to this length is never split unless that was asked for
 _OPTIONS_LEN = const(20)  # what Block1, Block2, Size2, an ETag of ours and the payload's marker take at most
@@ -260,7 +262,7 @@ class Blocks:
         if not p[_SEEN] >> _BLOCK2 & _BLOCKS and not self.handlers:
             return None
         block2 = request.opt.block2 or 0
-        if block2 & 7 == 7:
+        if block2 & 7 == 7:  # a reserved SZX
             result = _BAD_REQUEST
         elif block2 >> 4 and p[_CODE] != _GET and not p[_SEEN] & 1 << _BLOCK1:
             result = self._serve(request, r)
@@ -278,7 +280,7 @@ class Blocks:
         if block is None:
             if p[_CODE] == _GET or p[_CODE] == _DELETE or self.engine._route(p) not in self.handlers:
                 return None
-            block = 6
+            block = 6  # all of it is one block
         payload = request.payload
         more = block & _MORE
         block_len = 16 << (block & 7)
@@ -467,7 +469,7 @@ class Blocks:
             opt.etag = getattr(payload, "etag", None) if is_source else crc32(payload).to_bytes(4, "big")
         if request and request.code != _GET and opt.observe is None:
             if not self._hold(request, response, payload, end, more):
-                r[_PAYLOAD] = b""  # it has run: its code must do
+                r[_PAYLOAD] = b""  # the handler has run, and cannot again: the client gets no more than its code
                 opt.content_format = opt.etag = None
                 return
         opt.block2 = offset >> szx + 4 << 4 | more * _MORE | szx
@@ -623,7 +625,7 @@ class Blocks:
         source = None
         if message.code == _REQUEST_ENTITY_TOO_LARGE and block1 is not None and len(payload) > 16 << (block1 & 7):
             source = bytes(payload)
-            szx += 1  # what it was sent in, so to say
+            szx += 1  # above any SZX of the 4.13: it is a smaller block size for _upload
         elif message.code >= _BAD_REQUEST or block2 is None or block2 >> 3 != 1:  # NUM 0 and more
             return None
         transfer = Transfer(None, source, 0, None, None)
@@ -826,15 +828,16 @@ def attach(
     unverified_len=136,
     reuse_token=False,
 ):
-    """Have `endpoint` send and take bodies in blocks; returns the Blocks, its methods are for clients.
+    """Have `endpoint` send and take bodies in blocks; returns the Blocks.
 
     szx             the largest block: 16 << szx bytes, 0 to 6; less if datagram_len asks for it
-    transfers       2      bodies that a server holds: on their way in or answers that are fetched; more: 5.03, Max-Age;
-                           of an answer to what has run by then, but FETCH, the code without payload
+    transfers       2      bodies that a server holds: that come in, or answers that are fetched. With more a request
+                           gets 5.03 and Max-Age, but one whose handler has run gets its code without the payload (one
+                           by FETCH can be asked again: it gets the first block)
     per_host        1      of them for one address
     body_len        8192   bytes of a body that is assembled, on both sides; longer: 4.13 with Size1, coap.Full
     sink_len        2 MiB  bytes of a body that goes to a sink, on both sides; longer: as above
-    idle_ms         30000  after which a body is forgotten of which nothing comes; its blocks get 4.08 then
+    idle_ms         30000  a body of which nothing comes for so long is forgotten; its next block gets 4.08 then
     unverified_len  136    the longest datagram in answer to a peer that is not verified, None: no limit
     reuse_token     False  as a client, use the token of the first block for all: some servers know a body by that, as
                            node-coap; less safe, for a late answer may be taken for the next (RFC 9175 section 4.1)

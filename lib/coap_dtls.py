@@ -152,13 +152,14 @@ class _Session(_Stream):
         self.is_client = is_client
         self.until_ms = until_ms  # when the handshake must be done
         self.used_ms = until_ms
+        # the socket of `tls`; the datagram that it is to read; the random of the ClientHello; the peer's identity
         self.tls = self.inbound = self.hello = self.identity = None
         self.asked_ms = None  # when the first confirmable message went since something came
         self.once = ()  # the IDs of the latest POST and PATCH: in another session they could be executed twice
-        self.has_sent = False
+        self.has_sent = False  # whether mbedTLS has written anything
         self.is_done = False  # whether our last flight has gone; that of a server shows that the client has the key
         self.is_open = False  # whether the handshake is done
-        self.waiting = [] if is_client else None
+        self.waiting = [] if is_client else None  # datagrams to send when the handshake is done
 
     def readinto(self, buffer):
         """The datagram that came, once; None: there is none. For mbedTLS, through which nothing may be raised."""
@@ -259,7 +260,7 @@ class Transport(_Stream):
         self._endpoint = None
         self._opened_ms = None
         self._poller = None if _IS_CPYTHON else select.poll()
-        self._at = None
+        self._at = None  # (what the socket is bound to,); None: it is not ours to open again
         self.udp = sock
         self.family = getattr(sock, "family", None)  # for Endpoint.resolve
         if sock is None:
@@ -396,7 +397,7 @@ class Transport(_Stream):
 
     def _connect(self, data, remote, now_ms):
         """Begin a handshake with a server; `data` waits for it."""
-        session = _Session(self, remote, True, ticks_add(now_ms, self._limits[3]))
+        session = _Session(self, remote, True, ticks_add(now_ms, self._limits[3]))  # handshake_ms
         session.used_ms = now_ms
         if not self._has_room(session, now_ms):
             raise OSError(errno.ENOBUFS)
@@ -503,7 +504,7 @@ class Transport(_Stream):
                 count += 1
                 if session.address == newcomer.address:
                     victim = session
-                    count = self._limits[1]
+                    count = self._limits[1]  # handshakes: as if all were taken
                     break
                 if victim is None or coap._host(victim.address) != host == coap._host(session.address):
                     victim = session
@@ -566,6 +567,7 @@ class Transport(_Stream):
 
     def _has_room(self, newcomer, now_ms):
         """Whether there is room for a session more; another gives way, if one must and may."""
+        # _limits[0]: sessions
         taken = sum([session.is_open or session.is_client for session in self._sessions])
         return taken < self._limits[0] or self._give_way(newcomer.identity, now_ms)
 

@@ -46,7 +46,7 @@ _CODE = const(3)
 _PAYLOAD = const(7)
 _LAST = const(14)
 
-# As in coap.py, where each use would be looked up
+# The values of coap.py: MicroPython would look coap.GET up at each use
 _GET = const(1)
 _POST = const(2)
 _FETCH = const(5)
@@ -63,9 +63,9 @@ _FACTOR = const(3)
 _CON_LEN = const(27)  # of a CON: it goes out five times
 _MAC_LEN = const(8)
 _STAMP = const(0x3FFFFFFF)  # what an Echo has of its time: on 64 bits MicroPython's ticks count beyond
-_AHEAD_MS = const(1000)  # by so much at most that is later than now: one for each that was used in a millisecond
-_REPEATS = const(2)
-_KEY_MS = const(86400000)  # a key lives for a day: the time in an Echo means another one 12 days later
+_AHEAD_MS = const(1000)  # the time in an Echo is later than now by so much at most, see _ask
+_REPEATS = const(2)  # how often a client repeats a request
+_KEY_MS = const(86400000)  # a key lives for a day: ticks wrap after 12, and an old Echo would look fresh
 
 
 class Echo:
@@ -78,7 +78,8 @@ class Echo:
         self.engine = engine
         self._limits = verified, verified_s * 1000, fresh_s * 1000
         self.peers = {}  # verified peer -> (until_ms, the time in the latest Echo that it used)
-        self._forgotten = None  # the latest such time of a peer that had to make room: each of its may have been used
+        # the latest such time of a peer that had to make room: an Echo of this time or before may have been used
+        self._forgotten = None
         self.resources = []  # resources that demand freshness
         self._key_ms = ticks_add(engine.now_ms, -_KEY_MS)
         self.tick(engine.now_ms)
@@ -108,7 +109,7 @@ class Echo:
         stamp_ms = self.engine.now_ms
         used_ms = self.peers.get(peer, (0, self._forgotten))[1]
         if used_ms is not None and ticks_diff(stamp_ms, used_ms) <= 0:
-            stamp_ms = ticks_add(used_ms, 1)  # it has used that of this millisecond
+            stamp_ms = ticks_add(used_ms, 1)  # the Echo of this millisecond was used: take that of the next
         response.code = _UNAUTHORIZED
         response.opt.echo = self._value(stamp_ms, peer)
 
@@ -120,7 +121,7 @@ class Echo:
             return False
         now_ms = self.engine.now_ms
         age_ms = (now_ms - int.from_bytes(echo[:4], "big") + _AHEAD_MS & _STAMP) - _AHEAD_MS
-        if age_ms > self._limits[2]:
+        if age_ms > self._limits[2]:  # fresh_s
             return False
         stamp_ms = ticks_add(now_ms, -age_ms)
         used_ms = self.peers.get(peer, (0, self._forgotten))[1]
@@ -137,8 +138,8 @@ class Echo:
     def _note(self, peer, stamp_ms):
         """Note that `peer` is verified, by an Echo made at `stamp_ms`."""
         peers = self.peers
-        if peer not in peers and len(peers) >= self._limits[0]:
-            # the oldest, unless the ticks began anew meanwhile
+        if peer not in peers and len(peers) >= self._limits[0]:  # verified
+            # the one that was verified longest ago, unless ticks have wrapped since
             used_ms = peers.pop(min(peers, key=peers.get))[1]
             if self._forgotten is None or ticks_diff(used_ms, self._forgotten) > 0:
                 self._forgotten = used_ms
@@ -186,7 +187,7 @@ class Echo:
         if is_long:
             r[_DATA][:] = r[_PAYLOAD] = b""
             r[_END] = r[_LAST] = 0
-            if code == _GET or code == _FETCH:  # else it has run: its code must do
+            if code == _GET or code == _FETCH:  # else the handler has run, and cannot again: its code is all that goes
                 self._ask(response, peer)
 
     # -- client

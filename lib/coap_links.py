@@ -33,7 +33,7 @@ except ImportError:  # CPython
 
 import coap
 
-# As in coap.py, where each use would be looked up
+# The values of coap.py: MicroPython would look coap.GET up at each use
 _GET = const(1)
 _POST = const(2)
 _DELETE = const(4)
@@ -230,7 +230,7 @@ def _base(uri):
 
 
 def _is_first_block(response):
-    """Whether the document goes on in another block (RFC 7959)."""
+    """Whether this is not all of the document: more blocks follow (RFC 7959)."""
     return (response.opt.block2 or 0) & 8 != 0
 
 
@@ -365,7 +365,7 @@ class Registration:
         self.location = None
         self._step = self._first
         self.uri = self.directory  # of the directory's resource, once that is known
-        self.remote = None  # the address that answered; None: that of _uri
+        self.remote = None  # the address that answered; None: that of `uri`
 
     def tick(self):
         """Do what is due; returns in how many ms it is to be called again, None after a removal: not any more.
@@ -480,7 +480,7 @@ class Registration:
         self._step = _UPDATE
         self._retry_s = _FIRST_RETRY_S
         self.error = None
-        return min(self.lt_s, _LONGEST_S) * 750
+        return min(self.lt_s, _LONGEST_S) * 750  # three quarters of it, in ms
 
     def _reset(self, error):
         """Begin anew because of `error`, but end after a removal; returns in how many ms."""

@@ -47,7 +47,7 @@ _SEEN = const(8)
 _PATH = const(9)
 _REMOTE = const(15)
 
-# As in coap.py, where each use would be looked up
+# The values of coap.py: MicroPython would look coap.GET up at each use
 _CON = const(0)
 _NON = const(1)
 _GET = const(1)
@@ -73,18 +73,19 @@ _DOUBT_MS = const(60000)  # an observer heard of so lately keeps its place witho
 _REMEMBERED = const(4)  # message IDs of NON notifications that are remembered for a Reset
 _UNKNOWN = const(-1)
 
-# An observer, an entry of the list of them, says what to answer again, and to whom. It is a list; slots:
+# An observer is an entry of the list of observers (RFC 7641 section 4.1): a request that is answered again at each
+# change, and its sender. It is a list; slots:
 _REQUEST = const(0)  # the datagram
 _PEER = const(1)
-_RESOURCE = const(2)  # None: it is removed
-_MARK = const(3)  # 0: it knows the present state; else _CHANGED, or _CONFIRM, too
-_RECORD = const(4)  # of the CON notification on its way
-_MIDS = const(5)  # of the latest NON notifications
-_FORMAT = const(6)  # Content-Format of all its notifications
+_RESOURCE = const(2)  # None: the observer was removed
+_MARK = const(3)  # 0: it was sent the present state; else _CHANGED, with _CONFIRM if it is to be sent by a CON
+_RECORD = const(4)  # the TransmissionRecord of the CON notification on its way, or None
+_MIDS = const(5)  # message IDs of its latest NON notifications, and of CONs that newer ones have replaced
+_FORMAT = const(6)  # Content-Format of all its notifications; _UNKNOWN before the first
 _EARLIEST_MS = const(7)  # when the next NON may go
 _CONFIRM_MS = const(8)  # when it is asked whether it is still there
 
-_CHANGED = const(1)
+_CHANGED = const(1)  # bits of _MARK
 _CONFIRM = const(2)
 
 
@@ -158,16 +159,16 @@ class Observe:
         return None
 
     def _add(self, p, resource):
-        """A new observer in the list, for the request `p`; None if it is full, or its host's share.
+        """A new observer in the list, for the request `p`; None if the list is full, or the share of the host is.
 
-        Then the one that was confirmed longest ago is asked by a CON: it may be gone, and its place is wanted.
+        Then the observer that was confirmed longest ago, of those in the way, is sent a CON: it may be gone.
         """
         now_ms = self.engine.now_ms
         host = coap._host(p[_REMOTE])
         crowd = mine = self.hosts.get(host, ())
-        if len(mine) < self._limits[1]:
+        if len(mine) < self._limits[1]:  # per_host
             crowd = self.observers
-            if len(crowd) < self._limits[0]:
+            if len(crowd) < self._limits[0]:  # observers
                 observer = [p[_DATA], p[_REMOTE], resource, 0, None, (), None, now_ms, now_ms]
                 crowd.append(observer)
                 try:
@@ -217,9 +218,10 @@ class Observe:
             self._accept(request.packet, request.token, response)
 
     def _accept(self, p, token, response):
-        """Register, or deregister, whom the request `p` with Observe came from.
+        """Register or deregister the sender of the request `p`, which has Observe.
 
-        It must be one that can be answered again from its datagram, and from the first block on. An error ends it.
+        Only a request that can be answered again from its datagram, and from its first block on, is registered. An
+        error in answer to it ends the observation.
         """
         engine = self.engine
         value = coap._uint_option(p, _OBSERVE)
@@ -229,12 +231,12 @@ class Observe:
             value != _REGISTER
             or not resource
             or not resource.is_observable
-            or len(p[_DATA]) > self._limits[3]
+            or len(p[_DATA]) > self._limits[3]  # request_len
             or p[_PAYLOAD] is not None
             or p[_CODE] != _GET
             and p[_CODE] != _FETCH
             or p[_SEEN] & 1 << _BLOCK2
-            and coap._uint_option(p, _BLOCK2) > 15
+            and coap._uint_option(p, _BLOCK2) > 15  # its block number is above 0
         ):
             if observer and value <= _DEREGISTER:
                 self._remove(observer)
@@ -260,7 +262,8 @@ class Observe:
                 code = _NOT_ACCEPTABLE  # RFC 7641 section 4.2
                 coap._prepare(r, response.request.packet, code)
         if code >> 5 == 2:
-            # 2**23 of them in 256 s are 32768 a second: more than any network takes from here
+            # One counter for all observers: it takes 32768 notifications a second to reach 2**23 in 256 s, from where
+            # on a client could not tell their order
             number = self.number = self.number + 1 & _NUMBERS
             response.opt.observe = number
         else:
@@ -312,7 +315,8 @@ class Observe:
     def _transmit(self, observer, now_ms):
         """Make and send the notification of the present state.
 
-        That is a NON, or a CON; the CON on its way goes on with this state, another ID and the same counter (4.5.2).
+        It is a NON or a CON. If a CON is on its way already, that goes on with this state and another message ID; its
+        retransmissions are counted on (RFC 7641 section 4.5.2).
         """
         engine = self.engine
         may_be_con = self._startable()
@@ -328,7 +332,7 @@ class Observe:
         self.observer = observer
         try:
             engine.extend(engine._request, response)
-        finally:  # no memory: the next response is another's
+        finally:  # also without memory: the next response is not this observer's
             self.observer = None
         r = response.packet
         if coap._packed_len(r, token) > engine.datagram_len:
@@ -346,7 +350,7 @@ class Observe:
         packed = bytearray(4)
         mid = remembered = engine._take_mid(now_ms) if record else engine.reply_mid()
         response.write(packed, _CON if record else _NON, mid, token)
-        if record:
+        if record:  # a Reset of what is replaced must be understood as well
             remembered = record.mid
             record.mid = mid
             record.packed = packed
@@ -522,12 +526,12 @@ def observe(endpoint, uri, on_notification=None, method=_GET, **options):
     method           GET or FETCH
     options          by name, and fields, as in coap.Message: accept=JSON, payload=..., mtype=NON
 
-    Notifications that overtook a newer one are not passed on. What has ended it is passed on, too, if it is a message.
+    A notification that comes after a newer one is not passed on. The message that ends it, if it is one, is passed on.
     Max-Age and 5 to 15 s after the last notification it registers again; when that is not answered, either, in 93 s,
     it has ended. Raises Full if `observations` are there, or as endpoint.send; ValueError for a group.
     """
     extension = getattr(endpoint, "observing", None) or attach(endpoint)
-    if len(extension.observations) >= extension._limits[2]:
+    if len(extension.observations) >= extension._limits[2]:  # observations
         raise coap.Full("%d resources are observed; see coap_observe.attach" % len(extension.observations))
     record = endpoint.send(coap.Message(method, uri=uri, observe=_REGISTER, **options))
     if coap.is_multicast(record.remote):

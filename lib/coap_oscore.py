@@ -33,7 +33,7 @@ except ImportError:  # CPython
         return value
 
 
-# A builtin is looked for in the module first, which takes MicroPython long where it is not there: these are there
+# Names of the module, for MicroPython looks for a builtin there first, and takes long where there is none
 bytearray, bytes, getattr, int, len = bytearray, bytes, getattr, int, len
 
 AESCCM = None
@@ -96,7 +96,7 @@ _REFUSALS = (
     (coap.UNAUTHORIZED, b""),
 )
 
-# As in coap.py, where each use would be looked up
+# The values of coap.py: MicroPython would look coap.GET up at each use
 _POST = const(2)
 _FETCH = const(5)
 _CHANGED = const(68)
@@ -127,12 +127,14 @@ def _bstr(value):
 
 def _aad(kid, piv):
     """The additional authenticated data of a request and of its responses (section 5.4)."""
+    # CBOR: [1, [10], kid, piv, h'']: version, AES-CCM-16-64-128, no class I options; in ["Encrypt0", h'', external]
     external = b"\x85\x01\x81\x0a" + _bstr(kid) + _bstr(piv) + b"\x40"
     return b"\x83\x68Encrypt0\x40" + _bstr(external)
 
 
 def _tag(key, nonce, aad, message):
     """The CBC-MAC of CCM (RFC 3610 section 2.2), not encrypted yet."""
+    # 0x59: there is an aad, a tag of 8 bytes, and 2 bytes for the length
     blocks = b"\x59" + nonce + len(message).to_bytes(2, "big") + len(aad).to_bytes(2, "big") + aad
     blocks += bytes(-len(blocks) % 16)
     blocks = bytearray(blocks + message + bytes(-len(message) % 16))
@@ -194,8 +196,9 @@ class Context:
     sender_key, recipient_key 16 bytes; nothing here shows them
     """
 
-    echo = None  # what the other has to repeat after a restart of ours
-    asked = -1  # the highest number that came without; it is repeated with another, so must not be accepted later
+    echo = None  # the Echo that the other has to repeat after a restart of ours
+    # the highest number of a request that came without; it is repeated with another, so this must not be accepted later
+    asked = -1
     highest = None  # the highest number accepted; -1: none yet; None: unknown, after a restart
     seen = 0  # bit n: highest - n was accepted
 
@@ -311,8 +314,8 @@ class FileStore(Store):
 class Sequence:
     """Our sequence numbers, each given once whenever the power fails (Appendix B.1.1).
 
-    One sequence serves all contexts. `step` (K) of them are reserved by one write; after a restart it goes on `step`
-    (F) behind the last that was reserved, so that one write may have been lost.
+    One sequence serves all contexts. One write reserves `step` of them (K in the RFC). After a restart it goes on
+    `step` (F in the RFC) behind the last number that was reserved, so that one write may have been lost.
     """
 
     def __init__(self, store, step=64):
@@ -377,7 +380,7 @@ class Exchange:
     context, aad
     nonce    of the request; a server uses it for one response only, then it is None
     remote, token, data   at the server: whose request it is, and the request as it was decrypted
-    number   at the client: the highest Partial IV of a response; -1 of one without
+    number   at the client: the highest Partial IV of a response; -1: it had none; -2: none came yet
     """
 
     remote = token = data = None
@@ -409,7 +412,7 @@ def _parse(p):
     value = p[_DATA][at : p[_STOP]]
     if not value:
         return None, None, None
-    flags = value[0]
+    flags = value[0]  # bits 0 to 2: length of the Partial IV; 3: there is a kid; 4: there is a kid context
     piv_len = flags & 7
     at = 1 + piv_len
     if flags & 0xE0 or piv_len > 5 or at > len(value):
@@ -539,7 +542,8 @@ class Oscore:
         p = request.packet
         p[_REQUEST] = None
         if self.engine._pending and self._is_promised(p[_REMOTE], coap._token(p)):
-            # tokens are not protected: who can change them would have a promised response sent as that to another
+            # tokens are not protected: whoever can change them could have a response that was promised to one request
+            # sent as that to another
             self._refusal = _TOKEN_IN_USE
         elif p[_SEEN] & _HAS_OSCORE:
             p[_SEEN] &= ~_HAS_NO_RESPONSE  # the outer one is ignored, section 4.1.3.6
@@ -625,9 +629,9 @@ class Oscore:
         return self._is_promised(exchange.remote, exchange.token)
 
     def _is_taken(self, p, context):
-        """Whether the request `p` has the token of an observation of another context than its own, None: it has none.
+        """Whether the request `p`, of `context` (None: not protected), has the token of an exchange of another context.
 
-        Tokens are not protected: what answers `p` would be encrypted as what was asked for by the other.
+        Tokens are not protected: the answer to `p` would be encrypted as that to the other request.
         """
         for exchange in list(self._exchanges):
             if exchange.context is not context and exchange.remote == p[_REMOTE] and exchange.token == coap._token(p):
@@ -680,7 +684,10 @@ class Oscore:
         self._protect(exchange, r)
 
     def _leave_open(self, p, response):
-        """Say why the request `p` was refused; else nothing of a secure resource leaves in the clear."""
+        """Leave the response unprotected; say in it why the request `p` was refused, if it was.
+
+        Otherwise it must not tell anything of a secure resource: 5.00 takes its place.
+        """
         r = response.packet
         refusal = _REFUSALS[self._refusal]
         if refusal and refusal[0] == r[_CODE]:

@@ -41,6 +41,7 @@ def _bstr(value):
 
 def _derive(pseudorandom_key, name_id, id_context, kind, length):
     """HKDF-Expand for a key or the Common IV (section 3.2.1); `kind` is "Key" or "IV"."""
+    # CBOR: [id, id_context, 10 for AES-CCM-16-64-128, "Key" or "IV", length]
     info = b"\x85" + _bstr(name_id) + _bstr(id_context) + b"\x0a" + bytes((0x60 | len(kind),)) + kind.encode()
     return _hmac(pseudorandom_key, info + bytes((length, 1)))[:length]
 

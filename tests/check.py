@@ -51,7 +51,7 @@ def no_alloc(function, *args):
     """Calls function(*args) twice, the second time with MicroPython's heap locked, and returns that result.
 
     The first call may allocate: it fills caches. Takes up to three arguments.
-    Raises MemoryError when the second call allocates, and Skip in firmware in which nobody can do without.
+    Raises MemoryError when the second call allocates, and Skip where each slice does, see slices_allocate.
     """
     if slices_allocate():
         raise Skip("MicroPython 1.26, for until then each slice allocates")
