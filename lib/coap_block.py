@@ -611,8 +611,9 @@ class Blocks:
             return None
         opt = message.opt
         part = record.part
-        if part:  # the blocks of a notification are being fetched, which ends if this one is newer
-            if opt.observe is not None and not 0 < opt.observe - transfer.observe & 0xFFFFFF < 1 << 23:
+        if part:  # the blocks of a notification are being fetched, which ends if this one is newer and another body
+            is_same = transfer.etag is not None and opt.etag == transfer.etag
+            if opt.observe is not None and (is_same or not 0 < opt.observe - transfer.observe & 0xFFFFFF < 1 << 23):
                 return _CONSUMED
             record.part = None
             self.engine.end(part, None)
