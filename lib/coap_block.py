@@ -413,7 +413,7 @@ class Blocks:
         block1 = block2 = None
         if request:
             block1 = request.opt.block1
-            if code < _BAD_REQUEST and code != _VALID:
+            if code < _BAD_REQUEST and code != _VALID and code != _CONTINUE:
                 block2 = request.opt.block2
             body = self.received
             if body and body[_ANSWER] is request.packet[_DATA]:
@@ -479,12 +479,12 @@ class Blocks:
         engine = self.engine
         key = self._key(request, True)
         body = self.bodies.get(key)
-        block2 = request.opt.block2 or 0
-        if body and not (more and block2):
+        is_later = (request.opt.block2 or 0) >> 4
+        if body and not (more and is_later):
             self._forget(body)
             body = None
         if not body:
-            if not more or block2 >> 4:
+            if not more or is_later:
                 return True
             if self._admit(request.remote):
                 return request.code == _FETCH  # whose payload may come with each block
