@@ -1,6 +1,6 @@
 # Everything a developer runs. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help venv peers run test lint size size32 bench prove loss fuzz spoof flood soak timers blocks observe oscore mutation mpy clean
+.PHONY: help venv peers run test lint size size32 bench prove loss fuzz spoof flood soak timers blocks observe oscore together mutation mpy clean
 .PHONY: deploy console test-board test-emulated dist
 PYTHON ?= python3
 BIN := .venv/bin
@@ -34,7 +34,7 @@ size32: venv  ## the heap on a 32-bit MicroPython, from .mpy, ROMFS and frozen; 
 bench: venv  ## measure the speed
 	$(BIN)/python tools/bench.py
 
-prove: venv  ## prove it at full scale: all of the next nine, about ten minutes
+prove: venv  ## prove it at full scale: all of the next ten, about ten minutes
 	$(BIN)/python tools/prove.py
 
 loss: venv  ## every request ends as theory says, whatever is lost, doubled, reordered
@@ -46,7 +46,8 @@ timers: venv  ## retransmission times are those of RFC 7252
 blocks: venv  ## no body is spliced or cut under loss; bodies without end starve nobody
 observe: venv  ## floods of registrations and notifications starve nobody
 oscore: venv  ## no nonce twice, no replay, nothing changed is accepted
-loss fuzz spoof flood soak timers observe oscore:
+together: venv  ## blocks, Observe, Echo and OSCORE at once: random histories, each request ends once
+loss fuzz spoof flood soak timers observe oscore together:
 	$(BIN)/python tools/prove.py $@
 blocks:
 	$(BIN)/python tools/prove.py blocks block_flood

@@ -415,7 +415,7 @@ class Blocks:
         block1 = block2 = None
         if request:
             block1 = request.opt.block1
-            if code < _BAD_REQUEST and code != _VALID:
+            if code < _BAD_REQUEST and code != _VALID and code != _CONTINUE:
                 block2 = request.opt.block2
             body = self.received
             if body and body[_ANSWER] is request.packet[_DATA]:
@@ -481,12 +481,12 @@ class Blocks:
         engine = self.engine
         key = self._key(request, True)
         body = self.bodies.get(key)
-        block2 = request.opt.block2 or 0
-        if body and not (more and block2):
+        is_later = (request.opt.block2 or 0) >> 4
+        if body and not (more and is_later):
             self._forget(body)
             body = None
         if not body:
-            if not more or block2 >> 4:
+            if not more or is_later:
                 return True
             if self._admit(request.remote):
                 return request.code == _FETCH  # whose payload may come with each block
@@ -613,8 +613,9 @@ class Blocks:
             return None
         opt = message.opt
         part = record.part
-        if part:  # the blocks of a notification are being fetched, which ends if this one is newer
-            if opt.observe is not None and not 0 < opt.observe - transfer.observe & 0xFFFFFF < 1 << 23:
+        if part:  # the blocks of a notification are being fetched, which ends if this one is newer and another body
+            is_same = transfer.etag is not None and opt.etag == transfer.etag
+            if opt.observe is not None and (is_same or not 0 < opt.observe - transfer.observe & 0xFFFFFF < 1 << 23):
                 return _CONSUMED
             record.part = None
             self.engine.end(part, None)

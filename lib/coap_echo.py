@@ -14,7 +14,8 @@ longer one goes 4.01 with an Echo option; who repeats the request with that has 
 `verified_s`. A client of coap.py with this file attached does that by itself, so `endpoint.get` just works; so do
 libcoap's. For a peer that is not verified
 
-  - a GET or FETCH with a longer answer, or one that coap_block has cut for that reason, gets 4.01 and Echo
+  - a GET or FETCH with a longer answer, or one that coap_block has cut for that reason, gets 4.01 and Echo; so does
+    a request for a later block of another method's answer
   - another method, which has run by then, gets its code without the payload
   - an observation is not begun: 4.01 and Echo
   - a promised response goes as a NON; a longer one is replaced likewise
@@ -181,6 +182,8 @@ class Echo:
             code = request.code
             is_long = length > max(_SAFE_LEN, _FACTOR * len(request.packet[_DATA]))
             block2 = response.opt.block2
+            if block2 and block2 >> 4 and request.opt.block1 is None:
+                code = _GET  # the rest of what a handler that has run had answered: asking again repeats nothing
             if block2 and block2 & _MORE and request.mtype == _CON:  # to a group's NON no 4.01 would go
                 wanted = request.opt.block2
                 is_long |= wanted is None or wanted & 7 > block2 & 7

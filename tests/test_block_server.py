@@ -397,6 +397,14 @@ def test_body_when_it_comes_in_blocks_then_the_handler_runs_once():
         check.eq(server.blocks.bodies, {})
 
 
+def test_block_when_block2_is_in_its_request_then_2_31_has_none():
+    """RFC 7959 sections 2.9.1, 3.3: 2.31 has no payload, of which there is neither a block nor a size."""
+    server = Server()
+    reply = server.ask(coap.POST, BODY[:64], block1=block(0, True, 2), block2=2)
+    check.eq((reply.code, reply.opt.block1), (coap.CONTINUE, block(0, True, 2)))
+    check.eq((reply.opt.block2, reply.opt.size2), (None, None))
+
+
 def test_body_when_smaller_blocks_are_asked_for_then_goes_on_in_them():
     """RFC 7959 section 2.3: the answer to block 0 names the size."""
     server = Server(szx=3)
@@ -745,6 +753,19 @@ def test_answer_to_a_post_when_large_then_is_kept_until_fetched():
     check.eq((len(server.bodies), server.blocks.bodies), (1, {}))
     check.eq(server.ask(coap.POST, block2=block(1, False, 4)).code, coap.REQUEST_ENTITY_INCOMPLETE)
     check.eq(len(server.bodies), 1)
+
+
+def test_answer_when_it_is_asked_for_anew_then_the_blocks_of_the_new_one_are_kept():
+    """RFC 7959 section 2.4: whether block 0 is asked for by a Block2 option, of any size, or by none."""
+    for block2 in (None, 0, 2, 6, MORE | 4):
+        server = Server()
+        szx = 6 if block2 is None else block2 & 7
+        for result in (bytes(3000), bytes(reversed(BODY)) * 3):
+            server.result = result
+            reply = server.ask(coap.POST, b"q", block2=block2)
+        etag = reply.opt.etag
+        reply = server.ask(coap.POST, block2=block(1, False, szx))
+        check.eq((reply.payload, reply.opt.etag), (result[16 << szx : 32 << szx], etag), block2)
 
 
 def test_answer_when_there_is_no_room_to_keep_it_then_its_code_goes_without_payload():

@@ -676,6 +676,31 @@ def test_blocks_when_our_client_asks_then_it_has_the_whole_body():
     check.eq(len(network.trace), 2 * (1 + 3))
 
 
+def test_blocks_of_a_post_when_the_peer_is_forgotten_then_it_is_challenged_and_has_the_whole_body():
+    """RFC 9175 section 2.4, RFC 7959 section 3.3: its handler has run, but 4.01 to a later block repeats nothing."""
+    import coap_block
+
+    for code in (coap.POST, coap.FETCH):
+        network = fake.Network()
+        client = network.add("client")
+        server = network.add("server")
+        for engine in (client, server):
+            coap_block.attach(engine)
+        coap_echo.attach(client)
+        echo = coap_echo.attach(server)
+        echo.trust("client")
+        body = bytes([n % 251 for n in range(3000)])
+        calls = []
+        server.resource("large")(lambda request, response, calls=calls, body=body: calls.append(1) or body)
+        record = client.send(coap.Message(code, uri_path=("large",), payload=b"q"), "server")
+        network.run(until=lambda record=record: record.part)
+        echo.peers.clear()
+        network.run(until=record.is_done)
+        check.eq((record.error, record.response.message.code >> 5), (None, 2))
+        check.eq(record.response.message.payload == body, True)
+        check.eq(len(calls) == 1 or code == coap.FETCH, True)
+
+
 def test_discovery_when_a_group_is_asked_then_long_lists_of_links_need_blocks():
     """RFC 7252 section 8.2: a group gets no 4.01, and more would amplify; a first block does not."""
     import coap_block

@@ -93,6 +93,19 @@ def test_large_when_it_changes_during_the_fetch_then_the_newest_is_heard_and_non
     check.eq(large.heard, sorted(large.heard))
 
 
+def test_large_when_the_same_state_is_notified_during_the_fetch_then_the_fetch_goes_on():
+    """RFC 7959 section 2.6: a newer notification of the same ETag has the same blocks; else no slow fetch would end."""
+    large = Large()
+    large.run(5000)
+    large.change()
+    for _ in range(50):  # a fetch takes 5 s
+        large.run(130)
+        large.server.notify("t")
+    check.eq(large.heard, [0, 1])
+    large.run(10000)
+    check.eq((large.heard, large.observation.is_done()), ([0, 1, 1], False))
+
+
 def test_large_when_datagrams_are_lost_then_the_last_state_arrives_whole():
     """RFC 7641 section 1.3: eventual consistency, 20 % loss, doubling and reordering."""
     for seed in range(3):

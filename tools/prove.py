@@ -20,11 +20,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PROVE = ROOT / "tests/prove"
 BIN = Path(sys.executable).parent
-PROGRAMS = ("loss", "fuzz", "spoof", "flood", "soak", "timers", "blocks", "block_flood", "observe", "oscore")
+PROGRAMS = ("loss", "fuzz", "spoof", "flood", "soak", "timers")
+PROGRAMS += ("blocks", "block_flood", "observe", "oscore", "together")
 INTERPRETERS = ("CPython", "MicroPython")
 SMALL_HEAP = "112k"  # on 64 bits; on a board with 32 about 75 KB
 IN_SMALL_HEAP = ("flood", "soak", "block_flood", "observe")
-HEAPS = {"spoof": "16m", "oscore": "32m"}  # of 64 bits; others have MicroPython's own, 2 MB
+HEAPS = {"spoof": "16m", "oscore": "32m", "together": "32m"}  # of 64 bits; others have MicroPython's own, 2 MB
 TIME_LIMIT_S = 48 * 60
 AT_ONCE = 2
 

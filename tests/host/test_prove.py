@@ -7,7 +7,7 @@ import pytest
 from programs import ROOT, program
 
 SCALES = {"loss": 0.06, "fuzz": 0.03, "spoof": 0.1, "flood": 0.1, "soak": 0.1, "timers": 0.1, "blocks": 0.02,
-          "block_flood": 0.1, "observe": 0.1, "oscore": 0.02}
+          "block_flood": 0.1, "observe": 0.1, "oscore": 0.02, "together": 0.06}
 TIME_LIMIT_S = 550
 
 
