@@ -140,6 +140,8 @@ _ACCEPT = const(17)
 _PROXY_URI = const(35)
 _PROXY_SCHEME = const(39)
 _NO_RESPONSE = const(258)  # RFC 7967
+_NO_ERROR = const(8 | 16)  # its value for no 4.xx and no 5.xx
+_NOTHING = const(2 | 8 | 16)  # ... and no 2.xx: no response at all
 
 # A packet is what a Message is made of, and what the engine works on: a list of these slots. It is one of two kinds:
 # received (p[_START] is not 0) is a datagram, with the offsets of its parts; being built (p[_START] is 0) are encoded
@@ -694,8 +696,9 @@ class Options:
 
     An option that may be repeated reads as a tuple, empty if there is none; any other as its first value or None,
     If-None-Match as a bool. Assigning writes it into the message, assigning None (False) removes it. Names are
-    those of the RFCs in lower case. `etag` is the first ETag, `etags` are all. Each access allocates. Reading raises
-    FormatError for text that is no UTF-8, assigning ValueError or TypeError for what the option cannot hold.
+    those of the RFCs in lower case, with _ for -. `etag` is the first ETag, `etags` are all. Each access allocates.
+    Reading raises FormatError for text that is not UTF-8, assigning ValueError or TypeError for what the option
+    cannot hold.
     """
 
     def __getattr__(self, name):
@@ -724,10 +727,10 @@ class Message:
       code    a method (GET) or response code (CONTENT), 0 to 255; 0 is the empty message
       mtype   CON, NON, ACK, RST; None lets the endpoint choose
       mid     message ID, 0 to 65535; None lets the endpoint choose
-      token   0 to 8 bytes, which no other open request to that peer has; the endpoint draws one for a request without
+      token   0 to 8 bytes; not that of another open request to the same peer. A request without one gets a random one
       payload bytes, or str, which is encoded as UTF-8
       uri     see set_request_uri
-      remote  where it goes or came from: "host[:port]", or an address of the socket; goes before that in `uri`
+      remote  where it goes or came from: "host[:port]", or an address of the socket; it is used, not that in `uri`
       transport_tuning  a Tuning, for this message's retransmission; it and `remote` are looked at by send
       buffer  a bytearray kept by the caller: encode() writes into it, up to its present length
       options by name, see Options: content_format=JSON, uri_path=("a", "b")
@@ -1002,10 +1005,10 @@ class Message:
     def get_request_uri(self):
         """The URI that a request asks for (RFC 7252 section 6.5), of a response that of its request.
 
-        Host and port come from Uri-Host and Uri-Port, else from remote; a response to a group's request has the
-        responder's address. Raises ValueError if there is neither, FormatError for an option that is no UTF-8. In a
-        handler remote is who asks: for the URI that was asked for, take that of request.copy(remote="host:port") with
-        the server's own.
+        Host and port come from Uri-Host and Uri-Port, else from remote; for a response to a request that went to
+        a group they are those of the host that responded. Raises ValueError if there is neither, FormatError for an
+        option that is not UTF-8. In a handler request.remote is the client: request.copy(remote="host:port"), with the
+        server's own, has the URI that was asked for.
         """
         request = self.request if self.code and self.code >= 64 else self
         if request is None:
@@ -1248,8 +1251,8 @@ _FAR_MS = const(1 << 28)  # 3 days: much further apart, ticks cannot be compared
 class Tuning:
     """Transmission parameters (RFC 7252 section 4.8) of an endpoint or of one message.
 
-    ack_timeout_ms      ACK_TIMEOUT, 1 to 600000, time to the first retransmission at least
-    ack_random_percent  ACK_RANDOM_FACTOR in percent, 100 to 1000: that time at most
+    ack_timeout_ms      ACK_TIMEOUT, 1 to 600000, the shortest time to the first retransmission
+    ack_random_percent  ACK_RANDOM_FACTOR in percent, 100 to 1000: the longest one is so much of ack_timeout_ms
     max_retransmit      MAX_RETRANSMIT, 0 to 10; each wait is twice the one before
     nstart              NSTART, 1 to 65535, interactions open with one peer at a time
     leisure_ms          DEFAULT_LEISURE, 0 to 600000, up to which an answer to a group's request is delayed
@@ -1330,7 +1333,7 @@ class TransmissionRecord:
             timeout_ms = (self.tuning or endpoint.tuning).max_transmit_wait_ms
         self.timeout_ms = timeout_ms
         # a request that wants no response at all (RFC 7967 section 2.1) ends when it has been sent, or acknowledged
-        self.is_request = 0 < p[_CODE] < 32 and _unwanted(p) & 26 != 26
+        self.is_request = 0 < p[_CODE] < 32 and _unwanted(p) & _NOTHING != _NOTHING
 
     def is_done(self):
         """Whether the exchange has ended: with a response or `error`, or sent with nothing to come."""
@@ -1399,8 +1402,8 @@ class ReceptionRecord:
         """Answer the request with a response Message, or one made of `code`, `payload` and options by name.
 
         It is piggybacked on the ACK of a CON, or a message of its own if that went before.
-        Raises ValueError if it was answered, or the response is none or too long; TypeError if something is beside a
-        Message; Full if that of its own finds the queue full: try again.
+        Raises ValueError if it was answered, its code is not that of a response, or it is too long; TypeError if
+        something is beside a Message; Full if that of its own finds the queue full: try again.
         """
         if self.has_responded:
             raise ValueError("the message was answered")
@@ -1700,6 +1703,12 @@ _PRESET = bytes((0, CONTENT, CREATED, CHANGED, DELETED, CONTENT)) + bytes((CHANG
 REPLY = const(1)  # the response is filled, and goes out
 CONSUMED = const(2)  # the message was taken: nothing goes out now
 
+# Indexes of Engine._limits: how many entries its tables may have
+_MAX_OPEN = const(0)
+_MAX_QUEUED = const(1)  # coap_observe and coap_aio know this one, too
+_MAX_PENDING = const(2)
+_MAX_RESPONSES = const(3)
+
 # What _serving is asked to do with the request in hand (`asked`); a code from 128 on: refuse it with that
 _ANSWER = const(0)
 _ANSWER_TO_GROUP = const(-1)
@@ -1847,15 +1856,15 @@ def _serving(engine):
                 reply = None if result is REPLY else result
                 continue
             if result is LATER:
-                if len(pending) < engine._limits[2]:
+                if len(pending) < engine._limits[_MAX_PENDING]:
                     slot = engine._slot
                     forget_ms = engine.wake(until_ms[slot])
                     if slot < recent:  # where another GET may displace it, and its duplicate would be executed
                         if p[_MTYPE] == CON:
                             replies[slot][:] = engine.empty(ACK, mid)
                         engine._slot = max(slot, duplicates.keep(p, engine.now_ms, forget_ms, pending))
-                    # asked is -1 by a group, which gets no errors: 24 is No-Response to these
-                    pending.append((p[_REMOTE], _token(p), mid, forget_ms, _unwanted(p) | asked & 24))
+                    # a group gets no errors: of it asked is -1, and this adds the bits of _NO_ERROR
+                    pending.append((p[_REMOTE], _token(p), mid, forget_ms, _unwanted(p) | asked & _NO_ERROR))
                 else:
                     result = None
                     _prepare(r, p, SERVICE_UNAVAILABLE)
@@ -1945,7 +1954,7 @@ class Engine:
         self._is_in_handler = self._is_unwrapped = False  # the request in hand was unwrapped by an extension
         self._slot = -1  # of the request in hand in the table of duplicates; -1: none
         self._routes = {}  # _path_key -> the latest Resource with it; None -> that of those whose last segment varies
-        self._limits = (
+        self._limits = (  # see _MAX_OPEN
             _check("transmissions", transmissions, 1, 4096),
             _check("queued", queued, 1, 4096),
             _check("pending", pending, 0, 4096),
@@ -2152,7 +2161,7 @@ class Engine:
             self.received.answer_ms = at_ms
             self.received.is_acknowledged = True  # so that there is no Reset (RFC 7252 section 8.1)
         if reply is not None and 64 <= reply[1] < 128 and self._response.packet[_PAYLOAD]:
-            if len(self._answers) < self._limits[1]:
+            if len(self._answers) < self._limits[_MAX_QUEUED]:
                 self._answers.append((bytes(reply), p[_REMOTE], at_ms))
                 self._is_calm = False
 
@@ -2378,7 +2387,7 @@ class Engine:
                 self.end(record, Rejected)
             return False
         if record.remote != p[_REMOTE]:  # the request went to a group: one response of each member counts
-            if len(record.responses) >= self._limits[3]:
+            if len(record.responses) >= self._limits[_MAX_RESPONSES]:
                 return True
             for response in record.responses:
                 if response.remote == p[_REMOTE]:
@@ -2418,7 +2427,7 @@ class Engine:
         may bring a response also to a request that wants none: its server does not know No-Response then.
         """
         for record in self._open:
-            if not record.is_request and (p[_MTYPE] != ACK or _unwanted(record.message.packet) & 26 != 26):
+            if not record.is_request and (p[_MTYPE] != ACK or _unwanted(record.message.packet) & _NOTHING != _NOTHING):
                 continue
             if p[_START] == 4 + len(record.token) and p[_DATA].startswith(record.token, 4):
                 if record.remote == p[_REMOTE] or is_multicast(record.remote):
@@ -2504,7 +2513,7 @@ class Engine:
 
     def _check_room(self):
         """Raise Full if the queue is full."""
-        if len(self._queue) >= self._limits[1]:
+        if len(self._queue) >= self._limits[_MAX_QUEUED]:
             raise Full("%d messages are queued; see Endpoint(queued=)" % len(self._queue))
 
     def enqueue(self, message, peer, mtype, token, timeout_ms):
@@ -2657,7 +2666,7 @@ class Engine:
         busy = 0
         for record in self._open:
             busy += record.state != _PARKED
-        if busy < self._limits[0] and (free_ms is None or ticks_diff(now_ms, free_ms) >= 0):
+        if busy < self._limits[_MAX_OPEN] and (free_ms is None or ticks_diff(now_ms, free_ms) >= 0):
             for record in self._queue:
                 outstanding = 0
                 for other in self._open:
@@ -2740,6 +2749,7 @@ _MULTICAST_ALL_IPV6 = const(29)
 _POLLIN = const(1)  # everywhere; CPython has no name for it on Windows
 _SEND_ERRORS = (OSError, TypeError, ValueError)  # the latter two for an address the port does not take
 _HELD = const(8)  # records that wait for process() while request() blocks
+_MAX_NAMES = const(8)  # whose addresses are kept
 
 
 if _ON_CPYTHON:
@@ -2894,7 +2904,7 @@ class Endpoint(Engine):
         names = self._names
         if remote not in names:
             host, port = _split_authority(remote)
-            if len(names) >= _HELD:
+            if len(names) >= _MAX_NAMES:
                 names.clear()
             host = host.strip("[]").replace("%25", "%")
             names[remote] = self._look_up(host, port or (5684 if self.is_secure else 5683))
