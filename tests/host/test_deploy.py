@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import tty
 
 import pytest
 import serial
@@ -416,6 +417,26 @@ def test_board_when_it_gives_no_prompt_then_said(capsys, monkeypatch):
     sentence = refused(capsys, os.ttyname(far), "--platform", "unix")
     os.close(near), os.close(far)
     assert "gives no MicroPython prompt" in sentence and "reset" in sentence
+
+
+@pytest.mark.parametrize("pause", ["", "sleep 0.1"])
+def test_board_when_it_never_stops_printing_then_said(pause, capsys, monkeypatch):
+    monkeypatch.setattr(device, "ENTER_WAIT_S", 0.2)
+    near, far = pty.openpty()
+    tty.setraw(far)
+    with subprocess.Popen(["sh", "-c", f"while echo tick; do {pause or ':'}; done"], stdout=near) as printing:
+        sentence = refused(capsys, os.ttyname(far), "--platform", "unix")
+        printing.kill()
+    os.close(near), os.close(far)
+    assert "gives no MicroPython prompt (it prints without end)" in sentence
+
+
+def test_board_when_something_else_prints_meanwhile_then_said_and_it_is_as_it_was(board, folder, capsys):
+    noise = "import builtins\nold = print\nbuiltins.print = lambda *words: old(*words, 'tick')\n"
+    (folder / "network.py").write_text(noise)  # imported with the first question
+    sentence = refused(capsys, board, "--platform", "unix")
+    assert "tick" in sentence and "boot.py" in sentence
+    assert files(folder) == {"network.py"}
 
 
 def test_platform_when_unknown_then_said_and_the_port_stays_closed(capsys):
