@@ -50,6 +50,8 @@ print(repr((i.name, tuple(i.version[:3]), getattr(i, '_mpy', 0), getattr(i, '_ma
 COMMIT_SCRIPT = """
 import micropython, os
 def commit(renames, removals, last):
+    for path in [old for old, _ in renames + last] + removals:
+        os.stat(path)  # if the line has lost some of this, nothing is changed
     micropython.kbd_intr(-1)
     try:
         for old, new in renames:

@@ -572,6 +572,18 @@ def test_file_when_it_arrives_changed_then_said_and_the_board_is_as_it_was(folde
         goes_on(folder, before)
 
 
+def test_commit_when_one_file_is_missing_then_none_is_renamed_or_removed(board, folder):
+    for name in ("a.new", "a", "old"):
+        (folder / name).write_text(name)
+    for renames, removals in (
+        ([("a.new", "a"), ("b.new", "b")], ["old"]),
+        ([("a.new", "a")], ["nothing"]),
+    ):
+        with device.Device(board) as connected, pytest.raises(device.DeviceError, match="deploy again"):
+            connected.commit(renames, removals, [])
+        assert {name: data.decode() for name, data in contents(folder).items()} == {n: n for n in ("a.new", "a", "old")}
+
+
 @pytest.mark.parametrize("name", ["lib/coap", "coap", "board", "lib/coap.py", "coap.mpy", "main.py"])
 def test_folder_when_it_has_the_name_of_a_module_then_said_and_the_board_is_as_it_was(name, folder, coap_port, capsys):
     """MicroPython imports a folder before a file of that name, and os.remove takes none."""
