@@ -2079,7 +2079,8 @@ class Engine:
         if len(data) > self.datagram_len or _index(p, data) >= 0 or p[_MTYPE] != NON or not 0 < p[_CODE] < 32:
             return
         reply = self._serve(_ANSWER_TO_GROUP)
-        if reply is not None and 64 <= reply[1] < 128 and self._response.packet[_PAYLOAD]:
+        # 96: an ACK, the reply to a CON that had this message ID
+        if reply is not None and reply[0] < 96 and 64 <= reply[1] < 128 and self._response.packet[_PAYLOAD]:
             if len(self._answers) < self._limits[1]:
                 leisure_ms = _uint(self.random(2), 0, 2) * (self.tuning.leisure_ms + 1) >> 16
                 self._answers.append((bytes(reply), p[_REMOTE], ticks_add(self.now_ms, leisure_ms)))

@@ -195,6 +195,15 @@ def test_request_when_it_is_doubled_then_one_answer():
 # ---- bounds ----
 
 
+def test_request_when_it_has_the_message_id_of_a_con_then_no_acknowledgement_leaves():
+    """RFC 7252 section 4.5: it counts as a duplicate, and what the CON was answered is no answer of a group."""
+    group = serving(lambda request, response: "here")
+    con = packet(coap.POST, 7, coap.CON, uri_path=("r",))
+    check.eq(group.engine.receive(con, PEER, 0)[0] >> 4, 6)
+    check.eq(group.engine.receive(packet(coap.POST, 7, coap.NON, uri_path=("r",)), PEER, 0, True), None)
+    check.eq(group.answers(), [])
+
+
 def test_answers_when_too_many_wait_then_the_rest_is_dropped():
     """RFC 7252 section 8.2: at most `queued` wait; when they have gone there is room again."""
     for queued in (1, 3, 8):
