@@ -169,7 +169,7 @@ class Device:
         self.port = os.path.realpath(port) if os.path.exists(port) else port  # mpremote knows a pty by its name
         try:
             self.transport = SerialTransport(self.port, timeout=READ_WAIT_S)
-        except TransportError:
+        except (TransportError, ValueError):  # ValueError: pyserial does not know this kind of URL
             raise DeviceError(why_closed(port))
         self.transport.serial.write_timeout = READ_WAIT_S
         try:

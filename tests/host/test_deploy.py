@@ -399,6 +399,7 @@ def test_modules_when_oscore_is_chosen_then_what_reads_its_keys_comes_along():
 
 def test_port_when_there_is_none_then_said(capsys):
     assert "there is no port /dev/ttyACM99" in refused(capsys, "/dev/ttyACM99", "--platform", "unix")
+    assert "there is no port board://1" in refused(capsys, "board://1", "--platform", "unix")
 
 
 def test_port_when_it_is_no_serial_port_then_said(capsys, tmp_path):
