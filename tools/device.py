@@ -331,10 +331,8 @@ class Device:
         return self._names(f"[entry[0] for entry in os.ilistdir({folder or '/'!r}) if entry[1] == 0x4000]")
 
     def _names(self, listing):
-        try:
-            return set(self.eval_output(f"import os\nprint({listing})"))
-        except TransportExecError:
-            return set()
+        code = f"import os\ntry:\n names = {listing}\nexcept OSError:\n names = []\nprint(names)"
+        return set(self.eval_output(code))
 
     def make_folder(self, path):
         """Makes a folder on the board unless it is there; raises DeviceError."""

@@ -14,6 +14,7 @@ import tty
 
 import pytest
 import serial
+from mpremote.transport import TransportExecError
 
 import coap
 import coap_echo
@@ -571,6 +572,17 @@ def test_file_when_it_arrives_changed_then_said_and_the_board_is_as_it_was(folde
         (folder / "started").unlink(missing_ok=True)
         assert "does not arrive as it was sent" in refused(capsys, port, "--platform", "unix")
         goes_on(folder, before)
+
+
+def test_names_when_a_folder_has_too_many_for_the_heap_then_it_is_not_taken_for_empty(tmp_path):
+    """Else a stale coap.py among them would stay, and be imported."""
+    (tmp_path / "lib").mkdir()
+    for n in range(1000):
+        (tmp_path / f"lib/{n}{'x' * 100}").write_text("")
+    with rehearsed_board(tmp_path, heap="64k") as (port, _), device.Device(port) as connected:
+        assert connected.names(f"{tmp_path}/none") == set() == connected.folders(f"{tmp_path}/none")
+        with pytest.raises(TransportExecError, match="MemoryError"):
+            connected.names(f"{tmp_path}/lib")
 
 
 def test_commit_when_one_file_is_missing_then_none_is_renamed_or_removed(board, folder):
