@@ -1356,7 +1356,7 @@ class ReceptionRecord:
     endpoint, message, remote
     mid              its message ID
     pertains_to      the TransmissionRecord it answers; None for a request
-    is_acknowledged  whether an empty ACK went; True of a request to a group, too: it takes neither ACK nor Reset
+    is_acknowledged  whether an empty ACK went
     has_responded    whether it was answered by respond or reset
     answer_ms        None, or of a request to a group when its answer may leave: after the leisure
     """
@@ -1391,12 +1391,13 @@ class ReceptionRecord:
     def reset(self):
         """Answer with a Reset: the message makes no sense here; sent by the next process.
 
-        Raises ValueError if it was answered or acknowledged, or came to a group (RFC 7252 section 8.1).
+        What came to a group gets none (RFC 7252 section 8.1). Raises ValueError if it was answered or acknowledged.
         """
         if self.has_responded or self.is_acknowledged:
             raise ValueError("the message was answered")
         self.has_responded = True
-        self.endpoint.answer(self, bytes(self.endpoint.empty(RST, self.mid)))
+        if self.answer_ms is None:
+            self.endpoint.answer(self, bytes(self.endpoint.empty(RST, self.mid)))
 
     def respond(self, code=CONTENT, payload=b"", **options):
         """Answer the request with a response Message, or one made of `code`, `payload` and options by name.
@@ -2159,8 +2160,8 @@ class Engine:
         at_ms = ticks_add(self.now_ms, leisure_ms)
         if self.received is not None:
             self.received.answer_ms = at_ms
-            self.received.is_acknowledged = True  # so that there is no Reset (RFC 7252 section 8.1)
-        if reply is not None and 64 <= reply[1] < 128 and self._response.packet[_PAYLOAD]:
+        # 96: an ACK, the reply to a CON that had this message ID
+        if reply is not None and reply[0] < 96 and 64 <= reply[1] < 128 and self._response.packet[_PAYLOAD]:
             if len(self._answers) < self._limits[_MAX_QUEUED]:
                 self._answers.append((bytes(reply), p[_REMOTE], at_ms))
                 self._is_calm = False

@@ -11,7 +11,7 @@
 or, on a computer, `micropython ports/file_server.py DIRECTORY [PORT]`, with lib/ in MICROPYPATH; python does as well.
 
     GET     /files          the list of the files, as links with their sizes (RFC 6690)
-    GET     /files/<name>   a file, in blocks, of any size; its ETag is made of its size and time
+    GET     /files/<name>   a file, in blocks, of any size; its ETag is made of its size, time and changes here
     PUT     /files/<name>   stores one: a part of it is never seen, the old file stays until the new one is whole
     DELETE  /files/<name>   removes one
 
@@ -28,7 +28,8 @@ import coap
 
 _TEMPORARY = ".upload"  # what is on its way: hidden, so no name of a client
 _SIZE = 6  # in what os.stat returns
-_MTIME = 8
+_MTIME = 8  # in seconds, on FAT in two, and on a board without clock the same after each start
+_CHANGES = 64  # counters of changes, one for many names: they take no more however many come and go
 
 
 def is_name(name):
@@ -70,6 +71,11 @@ def _is_free(path):
     return _stat(path) is not None
 
 
+def _slot(path):
+    """Which counter of changes is that of the file `path`."""
+    return sum(path.encode()) % _CHANGES
+
+
 def _names(root):
     """The names in the directory `root`, a sorted list; those that are not UTF-8 are nobody's here."""
     names = []
@@ -84,10 +90,11 @@ def _names(root):
 class _FileSource:
     """A file that is read by offset; open only while a block is read."""
 
-    def __init__(self, path, stat):
+    def __init__(self, path, stat, changes):
         self.path = path
         self.size = stat[_SIZE]
-        self.etag = (self.size & 0xFFFFFFFF).to_bytes(4, "big") + (int(stat[_MTIME]) & 0xFFFFFFFF).to_bytes(4, "big")
+        mtime_s = int(stat[_MTIME]) & 0xFFFFFFFF
+        self.etag = (self.size & 0xFFFFFF).to_bytes(3, "big") + mtime_s.to_bytes(4, "big") + bytes((changes,))
 
     def readinto_at(self, buffer, offset):
         with open(self.path, "rb") as file:
@@ -132,12 +139,14 @@ class FileServer:
         self.root = root.rstrip("/")
         self.limit_len = limit_len
         self.uploads = 0
+        self.changes = bytearray(_CHANGES)  # of the files with the same _slot
         try:
             names = _names(self.root)
         except OSError:
             raise ValueError("there is no directory " + root) from None
         for name in names:
-            if name.startswith(_TEMPORARY):  # of an upload that a reset ended
+            is_ours = name.startswith(_TEMPORARY) and name[len(_TEMPORARY) :].isdigit()
+            if is_ours and _stat(self.root + "/" + name):  # of an upload that a reset ended
                 os.remove(self.root + "/" + name)
 
     def path_of(self, request):
@@ -166,7 +175,7 @@ class FileServer:
         """Handler of GET /files/<name>."""
         path = self.path_of(request)
         stat = _stat(path) if path else None
-        return _FileSource(path, stat) if stat else coap.NOT_FOUND
+        return _FileSource(path, stat, self.changes[_slot(path)]) if stat else coap.NOT_FOUND
 
     def open_upload(self, request):
         """The sink of what is put to /files/<name>, or a code."""
@@ -184,6 +193,7 @@ class FileServer:
         upload = request.payload
         is_new = _stat(upload.path) is None
         upload.finish()
+        self.count_change(upload.path)
         return coap.CREATED if is_new else coap.CHANGED
 
     def delete(self, request, response):
@@ -192,7 +202,12 @@ class FileServer:
         if path is None or not _stat(path):
             return coap.NOT_FOUND
         os.remove(path)
+        self.count_change(path)
         return None
+
+    def count_change(self, path):
+        """Give the file another ETag than it had before, though size and time may be the same."""
+        self.changes[_slot(path)] = (self.changes[_slot(path)] + 1) & 255
 
 
 def build(endpoint, blocks, root, limit_len=1 << 20, read_only=False):

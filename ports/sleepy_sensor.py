@@ -3,11 +3,13 @@
     micropython ports/sleepy_sensor.py coap://127.0.0.1:5683/readings [readings [interval_ms [con]]]
 
 Readings go as NON and are lost with their datagram; with `con` they are repeated until acknowledged. No-Response
-(RFC 7967) tells the server that nobody listens for more. On a board give run() what sleeps deeper:
+(RFC 7967) tells the server that nobody listens for more. On a board let the radio sleep between beacons:
 
-    sleepy_sensor.run("coap://192.0.2.1/readings", read, count, 60000, sleep_ms=machine.lightsleep)
+    wlan.config(pm=wlan.PM_POWERSAVE)
+    sleepy_sensor.run("coap://192.0.2.1/readings", read, count, 60000, sleep_ms=time.sleep_ms)
 
-What arrives meanwhile has to wait in the socket: the radio must stay connected, as in an ESP32's modem sleep.
+What arrives meanwhile has to wait in the socket: the radio must stay connected. An ESP32's does not in
+machine.lightsleep; a sleep_ms with that has to join the network again.
 """
 
 import sys
@@ -35,15 +37,20 @@ def nap_ms(endpoint, most_ms):
 
 
 def run(uri, read, count, interval_ms, mtype=coap.NON, sleep_ms=_sleep_ms):
-    """Post what `read()` returns to `uri`, `count` times, one each `interval_ms`; prints why it wakes."""
+    """Post what `read()` returns to `uri`, `count` times, one each `interval_ms`; prints why it wakes.
+
+    Raises OSError if the name in `uri` is not known at the beginning; later, that costs a reading.
+    """
     with coap.Endpoint() as endpoint:
-        for _ in range(count):
+        for number in range(count):
             reading_ms = coap.ticks_add(coap.ticks_ms(), interval_ms)
             message = coap.Message(coap.POST, uri=uri, payload=read(), mtype=mtype, no_response=_NOTHING_AT_ALL)
             try:
                 endpoint.send(message)
-            except coap.Full as full:  # the server acknowledges nothing; it may be back later
-                print("skips a reading: %s" % full)
+            except (coap.Full, OSError) as problem:  # the server acknowledges nothing; or its name is not known now
+                if not number:
+                    raise
+                print("skips a reading: %s" % problem)
             left_ms = interval_ms
             while left_ms > 0:
                 while endpoint.process(0):  # sends what is due, reads what came: here nothing is expected

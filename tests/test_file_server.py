@@ -122,6 +122,34 @@ def test_file_when_fetched_then_comes_in_blocks():
         check.eq(files.ask(coap.GET, "none.txt").code, coap.NOT_FOUND)
 
 
+class Clockless:
+    """`os` where all files are of the same time."""
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def stat(self, path):
+        return tuple(os.stat(path))[:8] + (0, 0)
+
+
+def test_file_when_replaced_within_a_second_then_its_etag_is_another():
+    """RFC 7959 2.4: blocks of two contents are not put together; time has seconds, on FAT two, on some boards none."""
+    with Files() as files:
+        module = file_server()
+        module.os = Clockless()
+        try:
+            tags = {bytes(files.ask(coap.GET, "log.txt").opt.etag)}
+            for body in (bytes(3000), bytes(2000), BODY):
+                check.eq(files.put("log.txt", body).code, coap.CHANGED)
+                tags.add(bytes(files.ask(coap.GET, "log.txt").opt.etag))
+            files.ask(coap.DELETE, "log.txt")
+            check.eq(files.put("log.txt", BODY).code, coap.CREATED)
+            tags.add(bytes(files.ask(coap.GET, "log.txt").opt.etag))
+        finally:
+            module.os = os
+        check.eq(len(tags), 5)
+
+
 def test_file_when_put_then_is_stored():
     """Up: 2.01 for a new one, 2.04 for another content, an empty one, one datagram."""
     with Files() as files:
@@ -153,6 +181,17 @@ def test_upload_when_the_device_was_reset_then_is_cleared_away():
         again = fake.engine()
         file_server().build(again, coap_block.attach(again), ROOT)
         check.eq(os.listdir(ROOT), ["log.txt"])
+
+
+def test_directory_when_it_has_hidden_files_of_others_then_they_stay():
+    """build removes nothing but what it wrote."""
+    with Files():
+        write(ROOT + "/.upload.conf", b"mine")
+        write(ROOT + "/.uploads", b"mine")
+        os.mkdir(ROOT + "/.upload7")
+        again = fake.engine()
+        file_server().build(again, coap_block.attach(again), ROOT)
+        check.eq(sorted(os.listdir(ROOT)), [".upload.conf", ".upload7", ".uploads", "log.txt"])
 
 
 class Breaking:

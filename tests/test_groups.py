@@ -107,13 +107,13 @@ def test_leisure_when_the_application_answers_then_the_same():
         check.eq([now_ms for now_ms, _ in group.answers(answered_ms)], [sent_ms])
 
 
-def test_reset_when_the_request_is_a_groups_then_value_error():
-    """RFC 7252 section 8.1: who knows that a request came to a group must not answer with a Reset."""
+def test_reset_when_the_request_is_a_groups_then_none_goes():
+    """RFC 7252 section 8.1: nor may one, sent to a program that resets what it does not know, raise there."""
     group = Group()
     group.post(coap.GET, "r")
-    for refused in group.engine.received.reset, group.engine.received.ack:
-        check.raises(ValueError, refused)
-    check.eq((group.engine.received.has_responded, group.answers()), (False, []))
+    group.engine.received.reset()
+    check.eq((group.engine.received.has_responded, group.answers()), (True, []))
+    check.raises(ValueError, group.engine.received.respond)
 
 
 def test_answer_when_it_leaves_then_it_is_what_the_handler_said():
@@ -212,6 +212,15 @@ def test_request_when_it_is_doubled_then_one_answer():
 
 
 # ---- bounds ----
+
+
+def test_request_when_it_has_the_message_id_of_a_con_then_no_acknowledgement_leaves():
+    """RFC 7252 section 4.5: it counts as a duplicate, and what the CON was answered is no answer of a group."""
+    group = serving(lambda request, response: "here")
+    con = packet(coap.POST, 7, coap.CON, uri_path=("r",))
+    check.eq(group.engine.receive(con, PEER, 0)[0] >> 4, 6)
+    check.eq(group.engine.receive(packet(coap.POST, 7, coap.NON, uri_path=("r",)), PEER, 0, True), None)
+    check.eq(group.answers(), [])
 
 
 def test_answers_when_too_many_wait_then_the_rest_is_dropped():

@@ -50,6 +50,8 @@ print(repr((i.name, tuple(i.version[:3]), getattr(i, '_mpy', 0), getattr(i, '_ma
 COMMIT_SCRIPT = """
 import micropython, os
 def commit(renames, removals, last):
+    for path in [old for old, _ in renames + last] + removals:
+        os.stat(path)  # if the line has lost some of this, nothing is changed
     micropython.kbd_intr(-1)
     try:
         for old, new in renames:
@@ -167,7 +169,7 @@ class Device:
         self.port = os.path.realpath(port) if os.path.exists(port) else port  # mpremote knows a pty by its name
         try:
             self.transport = SerialTransport(self.port, timeout=READ_WAIT_S)
-        except TransportError:
+        except (TransportError, ValueError):  # ValueError: pyserial does not know this kind of URL
             raise DeviceError(why_closed(port))
         self.transport.serial.write_timeout = READ_WAIT_S
         try:
@@ -190,13 +192,16 @@ class Device:
 
     @contextlib.contextmanager
     def _broken_is_one_sentence(self):
-        """Turns what mpremote and pyserial raise when the line breaks into DeviceError."""
+        """Turns what mpremote and pyserial raise when the line breaks, or carries noise, into DeviceError."""
         try:
             yield
         except (TransportExecError, FileNotFoundError):
             raise
         except (TransportError, OSError, struct.error) as error:
             raise DeviceError(f"the connection to {self.port} broke: {error}")
+        except (IndexError, SyntaxError, ValueError) as error:  # of ast.literal_eval, and of what is not UTF-8
+            said = (getattr(error, "text", None) or str(error)).strip()[-40:]
+            raise DeviceError(f"the board on {self.port} answers what was not asked ({said}): does its boot.py print?")
 
     def reset(self):
         """Gives a fresh interpreter at the raw REPL, without main.py; raises DeviceError."""
@@ -210,11 +215,28 @@ class Device:
                 )
         self.transport.serial.timeout = READ_WAIT_S
 
+    @contextlib.contextmanager
+    def _limited(self, wait_s):
+        """Raises TransportError when reading goes on for `wait_s` seconds: mpremote reads as long as a board prints."""
+        port = self.transport.serial
+        read, deadline_s = port.read, time.monotonic() + wait_s
+
+        def read_until_then(size=1):
+            if time.monotonic() > deadline_s:
+                raise TransportError("it prints without end")
+            return read(size)
+
+        port.read = read_until_then
+        try:
+            yield
+        finally:
+            port.read = read
+
     def _why_no_prompt(self):
         """Asks for the raw REPL; returns "" when it is there, else what the board said, or the error, as text."""
         said = io.StringIO()
         try:
-            with contextlib.redirect_stdout(said):  # mpremote prints what it did not understand
+            with contextlib.redirect_stdout(said), self._limited(3 * ENTER_WAIT_S):  # it waits three times
                 self.transport.enter_raw_repl(timeout_overall=ENTER_WAIT_S)
         except (TransportError, OSError) as error:
             return said.getvalue().strip()[-80:] or str(error)
@@ -251,7 +273,8 @@ class Device:
 
     def eval_output(self, code):
         """Runs `code` and returns the literal it printed last."""
-        return ast.literal_eval(self.exec(code).strip().splitlines()[-1])
+        with self._broken_is_one_sentence():
+            return ast.literal_eval(self.exec(code).strip().splitlines()[-1])
 
     def start(self, code):
         """Starts `code` and returns at once; read_line, then stop."""
@@ -308,10 +331,8 @@ class Device:
         return self._names(f"[entry[0] for entry in os.ilistdir({folder or '/'!r}) if entry[1] == 0x4000]")
 
     def _names(self, listing):
-        try:
-            return set(self.eval_output(f"import os\nprint({listing})"))
-        except TransportExecError:
-            return set()
+        code = f"import os\ntry:\n names = {listing}\nexcept OSError:\n names = []\nprint(names)"
+        return set(self.eval_output(code))
 
     def make_folder(self, path):
         """Makes a folder on the board unless it is there; raises DeviceError."""

@@ -24,8 +24,8 @@ _REFUSALS = const(3)  # of a network that are believed
 _PAUSE_MS = const(1000)  # after a refusal
 _LOOK_MS = const(100)  # between looks at whether it has joined
 _WATCH_MS = const(2000)  # between looks at whether it still is
-_REJOIN_MS = const(10000)  # from one attempt to join again to the next
-_REJOINS = const(30)  # attempts, five minutes
+_REJOIN_MS = const(10000)  # from one attempt to join again to the next, unless it is still under way
+_LOST_MS = const(300000)  # without network; then a restart may help
 
 _NO_POWERSAVE = const(0xA11140)  # pm of firmware that has no name for it
 
@@ -92,7 +92,7 @@ class Board:
         self._sensor = machine.ADC(machine.ADC.CORE_TEMP)
         self._wlan = None
         self._ssid = self._password = None
-        self._rejoins = 0  # attempts since the network was lost
+        self._lost_ms = None  # since when there is no network
         self._rejoined_ms = 0
 
     def temperature(self):
@@ -135,19 +135,21 @@ class Board:
         Allocates nothing while the network is there. Raises OSError when it has tried for five minutes.
         """
         if self._wlan.isconnected():
-            if self._rejoins:
-                self._rejoins = 0
+            if self._lost_ms is not None:
+                self._lost_ms = None
                 print("the network is back, the address is", self.address())
             return _WATCH_MS
         now_ms = time.ticks_ms()
-        if not self._rejoins:
+        if self._lost_ms is None:
             print("the network is lost")
-        elif time.ticks_diff(now_ms, self._rejoined_ms) < _REJOIN_MS:
-            return _WATCH_MS
-        elif self._rejoins == _REJOINS:
-            raise OSError("the network does not come back")
+            self._lost_ms = now_ms
+        else:
+            pause_ms = _LIMIT_MS if self._wlan.status() in _JOINING else _REJOIN_MS
+            if time.ticks_diff(now_ms, self._rejoined_ms) < pause_ms:
+                return _WATCH_MS
+            if time.ticks_diff(now_ms, self._lost_ms) >= _LOST_MS:
+                raise OSError("the network does not come back")
         self._rejoined_ms = now_ms
-        self._rejoins += 1
         self._join()
         return _WATCH_MS
 

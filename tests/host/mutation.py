@@ -206,7 +206,8 @@ MUTANTS = (
     ("no observer from a group", "p[_SEEN] &= ~(1 << _OBSERVE)", "pass"),
     ("no CON from a group", "or p[_MTYPE] != NON or not 0 < p[_CODE] < 32:", "or not 0 < p[_CODE] < 32:"),
     ("no Reset to a group", "        if is_multicast:\n", "        if is_multicast and _index(p, data) < 0:\n"),
-    ("no error to a group", "if reply is not None and 64 <= reply[1] < 128 and", "if reply is not None and"),
+    ("no error to a group", "reply[0] < 96 and 64 <= reply[1] < 128 and", "reply[0] < 96 and"),
+    ("no ACK to a group", "and reply[0] < 96 and 64", "and 64"),
     # the format, section 3
     ("only a CON is reset", "if len(data) < 4 or data[0] >> 4 != 4:", "if len(data) < 4:"),
     ("the version", "at = (b & 0xCF ^ 0x40) + 4", "at = (b & 15) + 4"),
@@ -271,7 +272,7 @@ MUTANTS = (
     ("a last segment that varies", "resource = self._routes.get(None)", "resource = None"),
     ("it is one segment", "and p[_STOP] == p[_PATH_END]:", "and True:"),
     ("leisure of an application", "record.answer_ms))", "None))"),
-    ("no Reset to a group by an application", "self.received.is_acknowledged = True", "pass"),
+    ("no Reset to a group by an application", "if self.answer_ms is None:", "if True:"),
     ("leisure", "* (self.tuning.leisure_ms + 1) >> 16", "* 0"),
     ("no empty reply to a group", " < 128 and self._response.packet[_PAYLOAD]:", " < 128:"),
     ("a resource silent to groups", "if asked == _ANSWER_TO_GROUP and not resource.groups:", "if False:"),

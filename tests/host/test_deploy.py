@@ -10,9 +10,11 @@ import socket
 import subprocess
 import sys
 import time
+import tty
 
 import pytest
 import serial
+from mpremote.transport import TransportExecError
 
 import coap
 import coap_echo
@@ -398,6 +400,7 @@ def test_modules_when_oscore_is_chosen_then_what_reads_its_keys_comes_along():
 
 def test_port_when_there_is_none_then_said(capsys):
     assert "there is no port /dev/ttyACM99" in refused(capsys, "/dev/ttyACM99", "--platform", "unix")
+    assert "there is no port board://1" in refused(capsys, "board://1", "--platform", "unix")
 
 
 def test_port_when_it_is_no_serial_port_then_said(capsys, tmp_path):
@@ -416,6 +419,26 @@ def test_board_when_it_gives_no_prompt_then_said(capsys, monkeypatch):
     sentence = refused(capsys, os.ttyname(far), "--platform", "unix")
     os.close(near), os.close(far)
     assert "gives no MicroPython prompt" in sentence and "reset" in sentence
+
+
+@pytest.mark.parametrize("pause", ["", "sleep 0.1"])
+def test_board_when_it_never_stops_printing_then_said(pause, capsys, monkeypatch):
+    monkeypatch.setattr(device, "ENTER_WAIT_S", 0.2)
+    near, far = pty.openpty()
+    tty.setraw(far)
+    with subprocess.Popen(["sh", "-c", f"while echo tick; do {pause or ':'}; done"], stdout=near) as printing:
+        sentence = refused(capsys, os.ttyname(far), "--platform", "unix")
+        printing.kill()
+    os.close(near), os.close(far)
+    assert "gives no MicroPython prompt (it prints without end)" in sentence
+
+
+def test_board_when_something_else_prints_meanwhile_then_said_and_it_is_as_it_was(board, folder, capsys):
+    noise = "import builtins\nold = print\nbuiltins.print = lambda *words: old(*words, 'tick')\n"
+    (folder / "network.py").write_text(noise)  # imported with the first question
+    sentence = refused(capsys, board, "--platform", "unix")
+    assert "tick" in sentence and "boot.py" in sentence
+    assert files(folder) == {"network.py"}
 
 
 def test_platform_when_unknown_then_said_and_the_port_stays_closed(capsys):
@@ -549,6 +572,29 @@ def test_file_when_it_arrives_changed_then_said_and_the_board_is_as_it_was(folde
         (folder / "started").unlink(missing_ok=True)
         assert "does not arrive as it was sent" in refused(capsys, port, "--platform", "unix")
         goes_on(folder, before)
+
+
+def test_names_when_a_folder_has_too_many_for_the_heap_then_it_is_not_taken_for_empty(tmp_path):
+    """Else a stale coap.py among them would stay, and be imported."""
+    (tmp_path / "lib").mkdir()
+    for n in range(1000):
+        (tmp_path / f"lib/{n}{'x' * 100}").write_text("")
+    with rehearsed_board(tmp_path, heap="64k") as (port, _), device.Device(port) as connected:
+        assert connected.names(f"{tmp_path}/none") == set() == connected.folders(f"{tmp_path}/none")
+        with pytest.raises(TransportExecError, match="MemoryError"):
+            connected.names(f"{tmp_path}/lib")
+
+
+def test_commit_when_one_file_is_missing_then_none_is_renamed_or_removed(board, folder):
+    for name in ("a.new", "a", "old"):
+        (folder / name).write_text(name)
+    for renames, removals in (
+        ([("a.new", "a"), ("b.new", "b")], ["old"]),
+        ([("a.new", "a")], ["nothing"]),
+    ):
+        with device.Device(board) as connected, pytest.raises(device.DeviceError, match="deploy again"):
+            connected.commit(renames, removals, [])
+        assert {name: data.decode() for name, data in contents(folder).items()} == {n: n for n in ("a.new", "a", "old")}
 
 
 @pytest.mark.parametrize("name", ["lib/coap", "coap", "board", "lib/coap.py", "coap.mpy", "main.py"])

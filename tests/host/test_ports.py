@@ -493,6 +493,46 @@ def test_a_network_that_does_not_come_back_is_tried_every_10_s_for_5_minutes(nod
     assert said[-1] == "gave up after 300 s: the network does not come back"
 
 
+SLOW = """
+import time
+
+import board
+
+time.ticks_ms = lambda: time.passed_ms
+
+
+class Slow:
+    begun_ms = None
+
+    def isconnected(self):
+        return self.begun_ms is not None and time.passed_ms - self.begun_ms >= 25000
+
+    def connect(self, ssid, password):
+        print("connect")
+        self.begun_ms = time.passed_ms
+
+    def disconnect(self):
+        self.begun_ms = None
+
+    def status(self):
+        return board._JOINING[-1]
+
+    def ifconfig(self):
+        return ("192.0.2.99",)
+
+
+node = board.Board()
+node._wlan = Slow()
+for _ in range(15):
+    time.sleep_ms(node.poll())
+"""
+
+
+def test_a_network_that_gives_its_address_late_is_waited_for(node):
+    said = node.prints(SLOW)
+    assert said == ["the network is lost", "connect", "the network is back, the address is 192.0.2.99"]
+
+
 CONSTANT_POLL = """
 import gc
 

@@ -1,6 +1,7 @@
 """ports/sleepy_sensor.py sends its readings and wakes only when something is due."""
 
 import functools
+import importlib
 import re
 import resource
 import signal
@@ -122,6 +123,28 @@ def test_a_reading_that_finds_the_queue_full_is_skipped_and_said(runtime, server
         output, errors = process.communicate(timeout=TIME_LIMIT_S)
     assert (process.returncode, errors) == (0, "")
     assert output.count("skips a reading: 8 messages are queued") == 3, output
+
+
+def test_a_name_that_nobody_knows_for_a_while_costs_a_reading_and_not_the_sensor(server, monkeypatch, capsys):
+    """After a timeout a name is looked up again, perhaps while the router starts anew."""
+    monkeypatch.syspath_prepend(ROOT / "ports")
+    sleepy_sensor = importlib.import_module("sleepy_sensor")
+    resolve = coap.Endpoint.resolve
+    asked = []
+
+    def resolve_not_the_second(endpoint, remote):
+        asked.append(remote)
+        if len(asked) == 2:
+            raise OSError("no name server")
+        return resolve(endpoint, remote)
+
+    monkeypatch.setattr(coap.Endpoint, "resolve", resolve_not_the_second)
+    sleepy_sensor.run(url(server.getsockname()[1], "/readings"), lambda: "22.5", 3, 10)
+    assert "skips a reading: no name server" in capsys.readouterr().out
+    assert len(asked) == 3 and len(remaining(server)) == 2
+    asked[:] = ["one"]  # from the first reading on it is a mistake
+    with pytest.raises(OSError, match="no name server"):
+        sleepy_sensor.run(url(server.getsockname()[1], "/readings"), lambda: "22.5", 3, 10)
 
 
 USAGE = "usage: sleepy_sensor.py URI [READINGS [INTERVAL_MS [con]]]"
