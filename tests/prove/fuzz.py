@@ -17,7 +17,7 @@ import fake
 STATELESS = 200000 if IS_MICROPYTHON else 1000000
 STATEFUL = 100000
 COST_RATIO = 5
-HEAP_DRIFT = 512  # buffers and lists keep the size of what they held; one byte lost per datagram would be 1,000 and more
+HEAP_DRIFT = 512  # buffers and lists keep the size of what they held; a byte lost per datagram would be 1,000
 LONGEST = 1160
 
 NAMES = (
