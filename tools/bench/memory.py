@@ -176,8 +176,8 @@ def per_retransmission():
             raise ValueError("no retransmission was due")
 
     transmit(0)
-    transmit(4000)
-    return sum([allocated(transmit, now_ms) for now_ms in (11000, 25000, 60000)]) / 3
+    transmit(2000)
+    return sum([allocated(transmit, now_ms) for now_ms in (6000, 14000, 30000)]) / 3
 
 
 def per_client_exchange(ask):
