@@ -864,8 +864,20 @@ def test_request_when_a_record_is_unanswered_then_its_con_is_acknowledged():
     endpoint.process(0)
     with fake.Clock():
         check.raises(coap.Timeout, endpoint.get, "coap://x/r", timeout_ms=100)
-        endpoint.process(0)
+        check.eq(endpoint.process(0), None)  # not once more
     check.eq([datagram for datagram, peer in transport.sent if peer is PEER], [empty(coap.ACK, 1)])
+
+
+def test_request_when_it_is_interrupted_then_it_has_ended():
+    """RFC 7252 section 4.2: nobody waits for it any more, so it is not retransmitted."""
+    endpoint, transport = application()
+    endpoint.resolve = Resolver(OTHER)
+    transport.recvfrom = fake.raiser(KeyboardInterrupt())
+    with fake.Clock() as clock:
+        check.raises(KeyboardInterrupt, endpoint.get, "coap://x/r")
+        transport.recvfrom = lambda n: None
+        clock.sleep_ms(3000)
+        check.eq((endpoint.process(0), len(transport.sent)), (None, 1))
 
 
 # ---- real sockets ----

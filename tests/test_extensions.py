@@ -5,6 +5,7 @@ import coap
 import fake
 from fake import PEER, ask, due, empty, head, packet, run
 
+OTHER = ("192.0.2.2", 5683)
 HOOKS = "unwrap", "request", "response", "outgoing", "incoming", "reset", "tick", "next_ms"
 
 
@@ -323,6 +324,21 @@ def test_response_when_a_hook_changes_it_then_the_change_goes_out():
     check.eq(requests[3].token, b"tk")
 
 
+def test_response_when_the_application_uses_it_again_then_a_hook_has_not_changed_it():
+    """RFC 7252 section 5.10.5: what is added for one client is not sent to the next."""
+
+    class Aging(Plain):
+        def response(self, request, response):
+            response.opt.max_age = 9
+
+    engine = fake.engine()
+    engine.attach(Aging())
+    response = coap.Message(coap.CONTENT, payload="x")
+    engine.receive(get(), PEER, 0)
+    engine.received.respond(response)
+    check.eq((response.opt.max_age, coap.Message.decode(due(engine, 0)[0]).opt.max_age), (None, 9))
+
+
 def test_response_when_a_hook_makes_it_an_error_then_that_is_remembered_for_duplicates():
     """RFC 7252 section 4.5: what went out, not what the handler said."""
 
@@ -438,7 +454,7 @@ def test_park_when_an_exchange_is_kept_then_nothing_is_repeated_and_nothing_time
     parking = Parking()
     engine, _ = attached(parking, transmissions=1, tuning=fake.EXACT)
     record = exchange(engine)
-    check.eq((run(engine, 10, 500000), record.is_done()), ([], False))
+    check.eq((run(engine, 10, 500000), record.is_done(), record.transmissions_left), ([], False, 0))
     other = engine.send(coap.Message(coap.GET), PEER)
     check.eq(len(due(engine, 500000)), 1)
     check.eq(other.mid is not None, True)
@@ -566,14 +582,21 @@ def test_render_when_a_stored_request_is_asked_again_then_the_handler_runs():
     """RFC 7641 section 4.2: the same as its GET, without what extensions add; None if it promises or is gone."""
     seen = []
     engine, runs = attached(Spy(40, seen))
+    remotes = []
     states = ["a", "b", coap.NOT_FOUND, coap.LATER, coap.NO_RESPONSE]
-    engine.resource("state", ct=coap.TEXT).get(lambda request, response: states.pop(0))
+
+    def read(request, response):
+        remotes.append(request.remote)
+        return states.pop(0)
+
+    engine.resource("state", ct=coap.TEXT).get(read)
     request = packet(coap.GET, 5, uri_path=("state",), token=b"kept")
     check.eq(ask(engine, request).payload, b"a")
+    ask(engine, get(6), 0, OTHER)
     del seen[:]
     response = engine.render(request, PEER)
     check.eq((response.code, response.payload, response.opt.content_format, response.token), (69, b"b", 0, b"kept"))
-    check.eq(response.remote, PEER)
+    check.eq((response.remote, remotes), (PEER, [PEER, PEER]))
     check.eq(engine.render(request, PEER).code, coap.NOT_FOUND)
     check.eq((engine.render(request, PEER), engine.render(request, PEER)), (None, None))
     check.eq(engine.render(packet(coap.GET, 5, uri_path=("gone",)), PEER).code, coap.NOT_FOUND)

@@ -139,12 +139,13 @@ def test_preset_when_the_handler_says_nothing_then_the_code_follows_the_method()
 
 
 def test_response_when_the_request_was_non_then_it_is_non_with_its_own_id():
-    """RFC 7252 section 5.2.3: no two alike, none the request's."""
+    """RFC 7252 section 5.2.3: no two alike, none the request's; they count down."""
     served = returning("x")
+    mid = served.engine.reply_mid()
     replies = [served.ask(mtype=coap.NON, token=b"12345678") for _ in range(20)]
     check.eq([reply.mtype for reply in replies], [coap.NON] * 20)
     check.eq([reply.token for reply in replies], [b"12345678"] * 20)
-    check.eq(len(set([reply.mid for reply in replies])), 20)
+    check.eq([mid - reply.mid & 0xFFFF for reply in replies], list(range(1, 21)))
 
 
 def test_token_when_0_to_8_bytes_then_echoed():
@@ -200,6 +201,15 @@ def test_request_when_too_large_then_4_13():
         check.eq((reply.mtype, reply.code, reply.token), (reply_type, coap.REQUEST_ENTITY_TOO_LARGE, b"tk"))
     for mtype in (coap.NON, coap.ACK):
         check.eq(served.ask(coap.CONTENT, mtype, payload=b"x" * 57), None)
+
+
+def test_request_when_too_large_then_the_reply_to_the_one_before_stays():
+    """RFC 7252 section 4.5: a duplicate of that gets the same bytes."""
+    served = returning("x", datagram_len=64)
+    put = packet(coap.PUT, 7, uri_path=("r",))
+    first = bytes(served.engine.receive(put, PEER, 0))
+    served.ask(coap.PUT, payload=b"x" * 57)
+    check.eq(bytes(served.engine.receive(put, PEER, 0)), first)
 
 
 # ---- Content-Format and Accept ----
@@ -292,6 +302,7 @@ def test_later_when_returned_then_empty_ack_and_the_copy_knows_where_to():
     check.eq([copy.token for copy in later.copies], [b"first", b"second"])
     check.eq([copy.remote for copy in later.copies], [PEER, PEER])
     check.eq([copy.code for copy in later.copies], [coap.CONTENT, coap.CHANGED])
+    check.eq([copy.request for copy in later.copies], [None, None])  # that is another by now
 
 
 def test_later_when_sent_then_it_is_of_the_requests_type():
@@ -911,6 +922,22 @@ def test_request_when_its_handler_changes_it_and_promises_then_the_response_is_t
     promised[0].payload = "done"
     served.engine.send(promised[0])
     check.eq([coap.Message.decode(datagram).token for datagram in due(served.engine, 10)], [b"tk"])
+
+
+def test_request_when_its_handler_changes_it_then_the_next_has_its_own_scheme():
+    """RFC 7252 section 6.5: of coap or coaps, as the endpoint is."""
+    uris = []
+
+    def rewrite(request, response):
+        uris.append(request.get_request_uri())
+        request.set_request_uri("coap://h/x" if served.engine.is_secure else "coaps://h/x")
+
+    for is_secure, uri in (False, "coap://192.0.2.1/r"), (True, "coaps://192.0.2.1:5683/r"):
+        served = Served(rewrite)
+        served.engine.is_secure = is_secure
+        served.ask()
+        served.ask()
+        check.eq(uris[-1], uri)
 
 
 def test_request_of_a_group_when_its_handler_changes_it_then_the_answer_goes_to_who_asked():
