@@ -312,6 +312,14 @@ def test_share_when_a_response_is_to_follow_then_it_is_not_forgotten():
     check.eq(server.is_duplicate(coap.POST, "short", 2, 10), False)
 
 
+def test_share_when_a_response_is_to_follow_to_another_with_the_same_id_then_it_is_forgotten():
+    """RFC 7252 section 4.4: message IDs are of one peer."""
+    server = Server(kept=8, kept_per_host=1)
+    server.receive(coap.POST, "later", 1, 1)
+    server.receive(coap.POST, "short", 1, 2, host(2))
+    check.eq(server.is_duplicate(coap.POST, "short", 2, 3, host(2)), False)
+
+
 def test_share_when_all_responses_are_to_follow_then_refused():
     """RFC 7252 section 5.9.3.4: 5.03 with Max-Age to a CON, silence to a NON; until one is answered."""
     server = Server(kept=8, kept_per_host=2)
@@ -363,7 +371,7 @@ def test_share_when_the_address_differs_then_it_is_another_host():
     """RFC 7252 section 4.5: the last byte of each form of address."""
     four = [b"\x02\x00\x16\x33\xc0\x00\x02" + bytes((n,)) + bytes(8) for n in range(2)]
     six = [b"\x0a\x00\x16\x33" + bytes(4) + bytes(15) + bytes((n,)) + bytes(4) for n in range(2)]
-    for peers in ([host(1), host(2)], four, six):
+    for peers in ([host(1), host(2)], four, six, [b"node 1", b"node 2"]):
         server = Server(kept=8, kept_per_host=1)
         for n in range(2):
             server.receive(coap.POST, "short", n, n, peers[n])

@@ -532,6 +532,63 @@ def test_esp32_when_no_socket_can_be_opened_then_it_tries_again():
         check.eq(sockets.opened[-1].sent, [(reply(1), PEER)])
 
 
+def test_esp32_when_no_socket_can_be_opened_then_process_tries_again_while_it_waits():
+    """RFC 7252 section 11: each second."""
+    with fake.Clock(), Sockets() as sockets:
+        endpoint = deaf_endpoint(sockets)
+        sockets.faults = 2
+        endpoint.process(3000)
+        check.eq((endpoint.socket is sockets.opened[-1], len(sockets.opened)), (True, 2))
+
+
+def test_socket_when_it_cannot_be_bound_then_it_is_closed():
+    """RFC 7252 section 6.1: else a board, which has few, loses one with each attempt."""
+    with Sockets() as sockets:
+        bind = FakeSocket.bind
+        FakeSocket.bind = fake.raiser(OSError(98))
+        try:
+            check.raises(OSError, coap.Endpoint, port=5683)
+        finally:
+            FakeSocket.bind = bind
+        check.eq([sock.closed for sock in sockets.opened], [1])
+
+
+def test_join_when_a_groups_request_comes_then_the_endpoints_own_socket_answers():
+    """RFC 7252 section 8.2: an error is not; joining again takes another socket, and closes the one before."""
+    with fake.Clock(), Sockets() as sockets:
+        sockets.host = "224.0.1.187"
+        endpoint = coap.Endpoint(port=5683, tuning=coap.Tuning(leisure_ms=0))
+        endpoint.resource("r").get(lambda request, response: "text")
+        for _ in range(2):
+            endpoint.join("224.0.1.187")
+        own, before, group = sockets.opened
+        for mid, path in (1, "r"), (2, "nosuch"):
+            group.inbox.append((packet(coap.GET, mid, coap.NON, uri_path=(path,)), PEER))
+        endpoint.process(1000)
+        check.eq((before.closed, group.closed, group.sent), (1, 0, []))
+        check.eq([fake.head(datagram)[:2] for datagram, peer in own.sent], [(coap.NON, coap.CONTENT)])
+
+
+def test_random_when_given_then_it_is_used():
+    """RFC 7252 sections 4.4 and 5.3.1: of message IDs and tokens."""
+    transport = fake.Transport()
+    endpoint = coap.Endpoint(sock=transport, random=lambda n: b"\1" * n)
+    endpoint.send(coap.Message(coap.GET), PEER)
+    endpoint.process(0)
+    check.eq(transport.sent, [(b"\x48\1\1\1" + b"\1" * 8, PEER)])
+
+
+def test_scheme_when_the_transport_is_secure_then_requests_are_of_coaps():
+    """RFC 7252 section 6.2."""
+    transport = fake.Transport((get(1), PEER))
+    transport.is_secure = True
+    endpoint = coap.Endpoint(sock=transport)
+    uris = []
+    endpoint.resource("r").get(lambda request, response: uris.append(request.get_request_uri()))
+    endpoint.process(0)
+    check.eq(uris, ["coaps://192.0.2.1:5683/r"])
+
+
 def test_empty_datagram_when_it_is_no_esp32_then_the_socket_stays():
     """RFC 7252 section 3: not even a deaf one is replaced there."""
     with Sockets() as sockets:

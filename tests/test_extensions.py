@@ -163,6 +163,17 @@ def test_request_when_a_hook_replies_then_nobody_above_it_and_no_handler():
     check.eq((calls(seen, "request"), calls(seen, "response")), ([10, 10], [30, 10, 30, 10]))
 
 
+def test_request_when_the_reply_of_a_hook_is_too_long_then_5_00():
+    """RFC 7252 section 4.6: as that of a handler."""
+
+    class Answering(Plain):
+        def request(self, request, response):
+            response.payload = bytes(2000)
+            return coap.REPLY
+
+    check.eq(ask(attached(Answering())[0], get()).code, coap.INTERNAL_SERVER_ERROR)
+
+
 def test_request_when_a_hook_consumes_it_then_an_empty_ack_and_a_non_gets_nothing():
     """CONSUMED: nothing to say now; the duplicate of a CON has its ACK again."""
     engine, seen, runs = spies((30,), request=coap.CONSUMED)
@@ -258,6 +269,7 @@ def test_unwrap_when_it_refuses_then_that_code_and_nothing_runs():
         for _ in range(2):
             check.eq(ask(engine, get(5)).code, code)
         check.eq((runs, calls(seen, "unwrap"), calls(seen, "request")), ([], [10], []))
+    check.eq(head(engine.receive(get(6, coap.NON), PEER, 0))[0], coap.RST)  # RFC 7252 section 5.4.1
 
 
 def test_understood_when_an_extension_names_a_critical_option_then_it_is_no_4_02():
@@ -388,13 +400,19 @@ def test_message_when_changed_after_send_then_the_record_has_what_was_sent():
 
 def test_outgoing_when_it_is_no_request_then_no_hook():
     """A promised response, a ping."""
+
+    class Wrapping(Plain):
+        def wrap(self, record, message):
+            seen.append(("wrap", 30))
+
     engine, seen, _ = spies((30,))
+    engine.attach(Wrapping())
     copies = []
     engine.resource("later").get(lambda request, response: copies.append(response.copy()) or coap.LATER)
     ask(engine, packet(coap.GET, 3, uri_path=("later",)))
     engine.send(copies[0])
     engine.send(coap.Message(0, mtype=coap.CON), PEER)
-    check.eq(calls(seen, "outgoing"), [])
+    check.eq((calls(seen, "outgoing"), calls(seen, "wrap")), ([], []))
 
 
 def exchange(engine, code=coap.CONTENT, payload=b"answer", mtype=coap.ACK, now_ms=5, **fields):
@@ -601,6 +619,23 @@ def test_render_when_a_stored_request_is_asked_again_then_the_handler_runs():
     check.eq((engine.render(request, PEER), engine.render(request, PEER)), (None, None))
     check.eq(engine.render(packet(coap.GET, 5, uri_path=("gone",)), PEER).code, coap.NOT_FOUND)
     check.eq((seen, due(engine, 0)), ([], []))
+
+
+def test_render_when_a_request_is_asked_again_then_it_is_not_known_as_a_duplicate():
+    """RFC 7252 section 4.5: its message ID may come again by now."""
+    for code in coap.GET, coap.FETCH:
+        engine, _ = attached(Plain())
+        request = packet(code, 5, coap.NON, uri_path=("r",))
+        check.eq(engine.render(request, PEER).payload, b"own")
+        check.eq(ask(engine, request).payload, b"own")
+
+
+def test_part_when_its_exchange_ends_then_it_ends():
+    """RFC 7959 section 2.4: what is fetched for a response that nobody awaits any more."""
+    engine = fake.engine()
+    record, record.part = [engine.send(coap.Message(coap.GET), PEER) for _ in range(2)]
+    record.cancel()
+    check.eq((record.part.is_done(), due(engine, 0)), (True, []))
 
 
 def test_extend_when_called_then_the_response_goes_through_all_hooks():

@@ -107,6 +107,14 @@ def test_leisure_when_the_application_answers_then_the_same():
         check.eq([now_ms for now_ms, _ in group.answers(answered_ms)], [sent_ms])
 
 
+def test_datagram_when_it_is_no_request_or_too_long_then_nobody_hears_of_it():
+    """RFC 7252 section 8.2: on an endpoint without resources, too."""
+    for code, payload in (coap.CONTENT, b"x"), (coap.PUT, bytes(60)):
+        group = Group(datagram_len=64)
+        group.post(code, "r", payload=payload)
+        check.eq((group.engine.received, group.answers()), (None, []))
+
+
 def test_reset_when_the_request_is_a_groups_then_none_goes():
     """RFC 7252 section 8.1: nor may one, sent to a program that resets what it does not know, raise there."""
     group = Group()

@@ -125,6 +125,18 @@ def test_tuning_when_of_the_message_then_its_times_hold():
     check.eq(given_up_ms(engine, record, 10000), 3500)
 
 
+def test_tuning_when_of_the_message_and_longer_or_shorter_then_its_times_hold():
+    """RFC 7252 section 4.8.2: MAX_TRANSMIT_SPAN and MAX_TRANSMIT_WAIT of one message."""
+    for timeout_ms, given_up in (10000, 310000), (100, 3100):
+        tuning = coap.Tuning(timeout_ms, 100)
+        engine, record, _ = started(get(transport_tuning=tuning))
+        check.eq(times(run(engine, 0, 400000)), [timeout_ms * n for n in (1, 3, 7, 15)])
+        engine, record, _ = started(get(transport_tuning=tuning))
+        check.eq(given_up_ms(engine, record, 400000), given_up)
+    engine, record, _ = started(get(transport_tuning=tuning), timeout_ms=90000)
+    check.eq(given_up_ms(engine, record, 400000), 3100)
+
+
 def test_tuning_when_max_retransmit_is_0_then_sent_once():
     """RFC 7252 section 4.8: given up after one wait."""
     tuning = coap.Tuning(ack_random_percent=100, max_retransmit=0)
@@ -697,7 +709,7 @@ def test_close_when_exchanges_are_open_then_they_end_with_closed():
         endpoint.receive(empty(coap.ACK, records[0].mid), PEER, coap.ticks_ms())
         records += [endpoint.send(get(), OTHER)]
     check.eq([record.error for record in records], [coap.Closed] * 3)
-    check.eq([record.is_done() for record in records], [True] * 3)
+    check.eq([(record.is_done(), record.is_unacknowledged) for record in records], [(True, False)] * 3)
     check.eq(transport.closed, 1)
     endpoint.close()
     check.eq(transport.closed, 1)
@@ -745,6 +757,13 @@ def test_no_response_when_the_server_answers_all_the_same_then_its_ack_ends_the_
     engine.receive(response(record, code=coap.CHANGED), PEER, 50)
     check.eq(run(engine, 60, 200000), [])
     check.eq((record.is_done(), record.error, record.response.message.code), (True, None, coap.CHANGED))
+
+
+def test_no_response_when_a_response_comes_before_the_ack_then_the_exchange_goes_on():
+    """RFC 7967 section 2: it is not waited for; RFC 7252 section 4.2: the ACK is."""
+    engine, record, _ = started(coap.Message(coap.PUT, uri_path=("t",), payload="x", no_response=26))
+    check.eq(engine.receive(response(record, coap.NON, 9, coap.CHANGED), PEER, 50), None)
+    check.eq((record.is_done(), engine.received), (False, None))
 
 
 def test_response_when_an_ack_brings_one_to_a_ping_then_it_is_none():

@@ -168,6 +168,16 @@ def test_response_when_it_just_fits_then_it_is_sent_else_5_00():
     check.eq(served.log, [("the response is longer than datagram_len", 53)])
 
 
+def test_result_when_it_is_a_source_and_nothing_sends_blocks_then_5_00():
+    """RFC 7959: without coap_block there is no other way than one datagram."""
+
+    class Source:
+        def readinto_at(self, at, buffer):
+            return 0
+
+    check.eq(returning(Source()).ask().code, coap.INTERNAL_SERVER_ERROR)
+
+
 def test_response_when_too_large_and_5_00_is_unwanted_then_nothing():
     """RFC 7967 section 2.1: No-Response 16 holds for the 5.00 that goes in the place of what does not fit, too."""
     served = returning(b"x" * 60, datagram_len=64)
@@ -533,6 +543,7 @@ def test_route_when_it_is_the_root_then_no_path_finds_it():
     check.eq(routed(serve_paths("a")), coap.NOT_FOUND)
     engine = serve_paths("", "a")
     check.eq((routed(engine), routed(engine, "a")), ("at ", "at a"))
+    check.eq(routed(engine, ""), "at ")  # one empty Uri-Path is coap://host/, too
 
 
 def serve_300(asked):
@@ -788,6 +799,7 @@ def test_application_when_it_acknowledges_first_then_the_response_is_separate():
     """RFC 7252 section 5.2.2: a CON of its own, repeated until acknowledged."""
     engine, record = application()
     record.ack()
+    engine.acknowledge()  # once is enough
     check.eq((record.is_acknowledged, due(engine, 1)), (True, [empty(coap.ACK, 4660)]))
     check.raises(ValueError, record.ack)
     record.respond(payload="late")
@@ -797,6 +809,15 @@ def test_application_when_it_acknowledges_first_then_the_response_is_separate():
     check.eq((len(sent), sent[0][1], sent[0][1][4:6]), (2, sent[1][1], b"tk"))
     engine.receive(empty(coap.ACK, mid), PEER, 3000)
     check.eq(run(engine, 3000, 100000), [])
+
+
+def test_application_when_it_acknowledges_first_and_no_response_is_wanted_then_nothing_follows():
+    """RFC 7967 section 2.1."""
+    engine = fake.engine()
+    engine.receive(packet(coap.GET, 4660, no_response=2), PEER, 0)
+    engine.received.ack()
+    engine.received.respond(payload="late")
+    check.eq(run(engine, 1, 100000), [(1, empty(coap.ACK, 4660))])
 
 
 def test_application_when_ack_takes_a_response_then_it_is_piggybacked():
@@ -851,6 +872,20 @@ def test_application_when_a_duplicate_comes_then_the_answer_again():
         record.respond(coap.CONTENT)
         due(engine, 2)
         check.eq(bytes(engine.receive(packet(method, 4660), PEER, 3)), empty(coap.ACK, 4660))
+
+
+def test_application_when_it_answers_after_others_then_their_duplicates_do_not_get_that():
+    """RFC 7252 section 4.5: another message has its place among the duplicates by then, or it is a NON."""
+    for peer, mid in (PEER, 2), (("192.0.2.7", 5683), 1):
+        engine = fake.engine(recent=1)
+        engine.receive(packet(coap.GET, 1), PEER, 0)
+        first = engine.received
+        engine.receive(packet(coap.GET, mid), peer, 1)
+        first.respond(payload="first")
+        check.eq(engine.receive(packet(coap.GET, mid), peer, 2), None)
+    engine, record = application(mtype=coap.NON)
+    record.respond(payload="once")
+    check.eq(engine.receive(packet(coap.GET, 4660, coap.NON), PEER, 1), None)
 
 
 def test_application_when_the_queue_is_full_then_it_can_respond_again():
