@@ -245,6 +245,18 @@ def test_next_event_when_something_is_open_then_the_time_until_it():
         check.eq((endpoint.next_event_ms(), endpoint.next_event_reason), (1500, "retransmit"))
 
 
+def test_next_event_when_a_record_waits_then_now_until_it_is_acknowledged():
+    """RFC 7252 section 5.2.2: one that process() returned, and one that request() has kept for it."""
+    with fake.Clock():
+        endpoint, _ = application(get(1), get(2))
+        record = endpoint.process(0)
+        check.eq((endpoint.next_event_ms(), endpoint.next_event_reason), (0, "received"))
+        record.ack()
+        check.eq((endpoint.next_event_ms(), endpoint.next_event_reason), (0, "send"))
+        check.raises(coap.Timeout, endpoint.ping, OTHER, timeout_ms=100)
+        check.eq((endpoint.next_event_ms(), endpoint.next_event_reason), (0, "received"))
+
+
 # ---- memory ----
 
 
@@ -285,6 +297,22 @@ def test_register_when_there_are_two_then_both_are_served_and_no_record_is_lost(
     check.eq(endpoint.process(0), None)
     check.eq(len(transport.sent), 4)
     check.eq(second.sent, [])
+
+
+def test_process_when_a_tick_has_received_something_then_what_the_transport_has_waits():
+    """RFC 7252 section 5.3.2: nothing is lost."""
+
+    class Delivering:
+        rank = 50
+        understood = 0
+
+        def tick(self, now_ms):
+            endpoint.receive(get(1), OTHER, now_ms)
+
+    endpoint, _ = application(get(2))
+    endpoint.attach(Delivering())
+    endpoint.wake(coap.ticks_ms())
+    check.eq([endpoint.process(0).mid for _ in range(2)], [1, 2])
 
 
 def test_register_when_it_is_a_groups_then_errors_are_silent():
@@ -368,6 +396,7 @@ def test_recvfrom_when_it_raises_then_the_loop_lives():
     for fault in (OSError(111), OSError(11), OSError(104)):
         endpoint, transport = serve(get(1))
         transport.inbox[:0] = [fault, None, fault]
+        endpoint.log = fake.raiser(AssertionError("nothing was lost"))
         for _ in range(4):
             check.eq(endpoint.process(0), None)
         check.eq(transport.sent, [(reply(1), PEER)])
@@ -524,8 +553,8 @@ def test_esp32_when_no_socket_can_be_opened_then_it_tries_again():
     with fake.Clock() as clock, Sockets() as sockets:
         endpoint = deaf_endpoint(sockets)
         sockets.faults = 2
-        for _ in range(4):
-            check.eq(endpoint.process(0), None)
+        for n in range(4):
+            check.eq((endpoint.process(0), clock.now_ms), (None, 1000 * n))  # it does not wait itself
             clock.sleep_ms(1000)
         sockets.opened[-1].inbox.append((get(1), PEER))
         endpoint.process(0)
@@ -777,6 +806,7 @@ def test_request_when_answered_then_the_response():
         return "text"
 
     check.eq(here.get("coap://there/r").payload, b"text")
+    check.eq(here.process(0), None)  # not once more
     check.eq(here.get("coap://there/nosuch").code, coap.NOT_FOUND)
     check.eq(here.get("coap://there/r", mtype=coap.NON).code, coap.CONTENT)
     check.eq(here.put("coap://there/r?a=1", "in").code, coap.CHANGED)

@@ -740,6 +740,22 @@ def test_group_when_members_answer_then_each_once_until_the_time_is_over():
     check.eq((record.is_done(), record.error, record.response is record.responses[0]), (True, None, True))
 
 
+def test_group_when_a_response_is_rejected_then_the_others_count():
+    """RFC 7252 section 5.4.1: one member's critical option does not end the exchange."""
+    engine, record = asked_group(0)
+    engine.receive(response(record, coap.NON, 1, if_match=(b"x",)), ("192.0.2.1", 5683), 1)
+    check.eq((engine.received, record.is_done()), (None, False))
+    engine.receive(response(record, coap.NON, 1), ("192.0.2.2", 5683), 1)
+    check.eq(len(record.responses), 1)
+
+
+def test_group_when_no_responses_are_kept_then_those_of_one_peer_are():
+    """RFC 7252 section 8.2: the table is for groups."""
+    engine, record, _ = started(group_responses=0)
+    engine.receive(response(record), PEER, 1)
+    check.eq((record.is_done(), len(record.responses)), (True, 1))
+
+
 def test_group_when_nobody_answers_then_timeout():
     """RFC 7252 section 8.2: sent once."""
     engine, record = asked_group(0)

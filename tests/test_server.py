@@ -330,6 +330,14 @@ def test_later_when_sent_then_it_is_of_the_requests_type():
         check.eq(record.is_done(), mtype == coap.NON)
 
 
+def test_later_when_the_type_is_left_open_then_it_is_con():
+    """RFC 7252 section 5.2.2: as of every message to one peer."""
+    later = Later()
+    later.served.ask()
+    later.engine.send(later.copies[0].copy(mtype=None))
+    check.eq(fake.head(due(later.engine, 5)[0])[:2], (coap.CON, coap.CONTENT))
+
+
 def test_later_when_sent_twice_then_value_error():
     """RFC 7252 section 5.2.2: one response to a request; nothing is queued by the second."""
     later = Later()
