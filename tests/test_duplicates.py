@@ -267,6 +267,15 @@ def test_tables_when_everything_is_too_old_then_nothing_is_due():
     check.raises(ValueError, server.engine.send, server.laters[0])
 
 
+def test_tables_when_places_are_free_then_they_are_never_due():
+    """RFC 7252 section 4.8.2: however far the ticks are."""
+    server = Server()
+    for start_ms in coap.ticks_add(0, -300000), 0, 1 << 28:
+        server.receive(coap.POST, "short", 1, start_ms)
+        end_ms = coap.ticks_add(start_ms, EXACT_LIFE_MS)
+        check.eq((due(server.engine, end_ms), server.engine.next_ms(end_ms)), ([], None))
+
+
 def test_promise_when_its_slot_was_taken_then_it_is_forgotten_too():
     """RFC 7252 section 5.2.2: a promise has its own time, not that of what came into its slot."""
     server = Server(recent=1)

@@ -554,6 +554,8 @@ def test_esp32_when_no_socket_can_be_opened_then_it_tries_again():
         endpoint = deaf_endpoint(sockets)
         sockets.faults = 2
         for n in range(4):
+            if n == 1:
+                endpoint.send(coap.Message(coap.GET, mtype=coap.NON), PEER)  # lost
             check.eq((endpoint.process(0), clock.now_ms), (None, 1000 * n))  # it does not wait itself
             clock.sleep_ms(1000)
         sockets.opened[-1].inbox.append((get(1), PEER))
@@ -588,14 +590,39 @@ def test_join_when_a_groups_request_comes_then_the_endpoints_own_socket_answers(
         sockets.host = "224.0.1.187"
         endpoint = coap.Endpoint(port=5683, tuning=coap.Tuning(leisure_ms=0))
         endpoint.resource("r").get(lambda request, response: "text")
-        for _ in range(2):
-            endpoint.join("224.0.1.187")
-        own, before, group = sockets.opened
+        for address in "224.0.1.187", "224.0.1.187", "224.0.1.188":
+            endpoint.join(address)
+        own, before, group, other = sockets.opened
         for mid, path in (1, "r"), (2, "nosuch"):
             group.inbox.append((packet(coap.GET, mid, coap.NON, uri_path=(path,)), PEER))
         endpoint.process(1000)
-        check.eq((before.closed, group.closed, group.sent), (1, 0, []))
+        check.eq((before.closed, group.closed, other.closed, group.sent), (1, 0, 0, []))
         check.eq([fake.head(datagram)[:2] for datagram, peer in own.sent], [(coap.NON, coap.CONTENT)])
+
+
+def test_esp32_when_a_groups_datagram_is_empty_then_it_is_joined_again():
+    """RFC 7252 section 11: its socket is deaf, that of the endpoint is not."""
+    with fake.Clock(), Sockets() as sockets:
+        sockets.host = "224.0.1.187"
+        endpoint = coap.Endpoint(port=5683)
+        endpoint.reopens_on_empty = True
+        endpoint.join("224.0.1.187")
+        sockets.opened[1].inbox.append((b"", PEER))
+        endpoint.process(0)
+        check.eq([sock.closed for sock in sockets.opened], [0, 1, 0])
+        check.eq(endpoint.socket is sockets.opened[0], True)
+
+
+def test_join_when_it_cannot_be_then_it_is_said():
+    """RFC 7252 section 12.8: no port, no group, a group of which each network has its own, no socket now."""
+    with Sockets() as sockets:
+        check.raises(ValueError, coap.Endpoint().join, "224.0.1.187", contains="port")
+        endpoint = coap.Endpoint(port=5683)
+        check.raises(ValueError, endpoint.join, "192.0.2.1", contains="224.0.0.0")
+        check.raises(ValueError, endpoint.join, "ff02::fd", contains="interface")
+        endpoint.socket = None
+        check.raises(OSError, endpoint.join, "224.0.1.187")
+        check.eq(len(sockets.opened), 2)
 
 
 def test_random_when_given_then_it_is_used():
@@ -645,6 +672,19 @@ def test_names_when_used_again_then_they_are_looked_up_once():
             check.eq(sockets.looked_up, [("name", 5683), ("name", 5684)])
             check.eq(endpoint.resolve(address), address)
         check.eq(hash(endpoint.resolve(bytearray(b"\2\0address"))), hash(b"\2\0address"))  # of getaddrinfo, unix port
+
+
+def test_names_when_there_are_many_then_the_latest_are_kept():
+    """RFC 7252 section 6.4: a program that asks a thousand hosts does not fill the heap."""
+    with Sockets() as sockets:
+        endpoint = coap.Endpoint()
+        for n in range(20):
+            endpoint.resolve("host%d" % n)
+        check.eq(len(endpoint._names) <= 8, True)
+        sockets.looked_up = []
+        endpoint.resolve("host18")
+        endpoint.resolve("host19")
+        check.eq(sockets.looked_up, [])
 
 
 def test_names_when_a_transport_is_given_then_ipv4_is_the_default():

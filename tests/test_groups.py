@@ -80,6 +80,15 @@ def test_leisure_when_the_tuning_has_another_then_that():
         check.eq(engine.next_ms(0), leisure_ms)
 
 
+def test_leisure_when_two_answers_wait_then_the_sooner_is_told():
+    """RFC 7252 section 8.2: whichever was asked for first."""
+    group = serving(lambda request, response: "here")
+    for byte in b"\x80", b"\xff":
+        group.engine.random = lambda n, byte=byte: byte * n
+        group.post(coap.GET, "r")
+    check.eq(group.engine.next_ms(0), 2510)
+
+
 def test_leisure_when_the_clock_wraps_meanwhile_then_it_is_as_long():
     """RFC 7252 section 8.2: ticks start again at 2**30."""
     group = serving(lambda request, response: "here")

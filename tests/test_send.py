@@ -339,6 +339,7 @@ def test_mid_when_65536_went_within_the_lifetime_then_the_next_waits():
         record.cancel()
     check.eq((record.mid, record.transmitted_ms), (first_mid - 1 & 0xFFFF, 127))
     waiting = engine.send(message, PEER)
+    engine.wake(900)  # for something else
     check.eq(engine.due(1000), None)
     check.eq(run(engine, 1000, 246999), [])
     check.eq(len(run(engine, 247000, 247127)), 1)
@@ -698,6 +699,14 @@ def test_next_ms_when_a_message_must_wait_for_its_turn_then_it_is_not_0():
     engine, _, _ = started()
     engine.send(get(), PEER)
     check.eq(engine.next_ms(500), 1500)
+
+
+def test_next_ms_when_two_messages_are_open_then_the_sooner_event():
+    """RFC 7252 section 4.2: whichever was sent first."""
+    engine, _, _ = started()
+    engine.send(get(), OTHER)
+    due(engine, 500)
+    check.eq(engine.next_ms(600), 1400)
 
 
 def test_close_when_exchanges_are_open_then_they_end_with_closed():
