@@ -152,12 +152,13 @@ def test_non_when_repeated_then_silence():
 
 def test_duplicate_when_it_comes_then_there_is_no_record():
     """RFC 7252 section 4.5: the application hears of it once."""
-    engine = fake.engine()
-    request = packet(coap.POST, 1)
-    engine.receive(request, PEER, 0)
-    check.eq(engine.received is None, False)
-    engine.receive(request, PEER, 1)
-    check.eq(engine.received, None)
+    for kept in 1, 32:
+        engine = fake.engine(kept=kept)
+        request = packet(coap.POST, 1)
+        engine.receive(request, PEER, 0)
+        check.eq(engine.received is None, False)
+        engine.receive(request, PEER, 1)
+        check.eq(engine.received, None)
 
 
 # ---- what is a duplicate ----

@@ -124,6 +124,26 @@ def test_datagram_when_it_is_no_request_or_too_long_then_nobody_hears_of_it():
         check.eq((group.engine.received, group.answers()), (None, []))
 
 
+def test_answer_when_it_is_4_00_with_a_text_then_none_goes():
+    """RFC 7252 section 8.2: the first code of the errors."""
+    group = serving(lambda request, response: (coap.BAD_REQUEST, "text"))
+    group.post(coap.GET, "r")
+    check.eq(group.answers(), [])
+
+
+def test_request_when_as_long_as_a_datagram_may_be_then_answered():
+    """RFC 7252 section 4.6: a group's, and the answer to another by the application."""
+    group = Group(datagram_len=64)
+    group.engine.resource("r")(lambda request, response: "here")
+    check.eq(len(packet(coap.PUT, 1, coap.NON, uri_path=("r",), payload=bytes(55))), 64)
+    group.post(coap.PUT, "r", payload=bytes(55))
+    check.eq(len(group.answers()), 1)
+    engine = fake.engine(datagram_len=64)
+    engine.receive(packet(coap.GET, 1), PEER, 0)
+    engine.received.respond(payload=bytes(57))
+    check.eq([len(datagram) for datagram in fake.due(engine, 1)], [64])
+
+
 def test_reset_when_the_request_is_a_groups_then_none_goes():
     """RFC 7252 section 8.1: nor may one, sent to a program that resets what it does not know, raise there."""
     group = Group()
