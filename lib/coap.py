@@ -1148,7 +1148,6 @@ def _unquote(text):
 def _split_path(path):
     """The decoded segments of a URI's path, without "." and ".." (RFC 3986 section 5.2.4)."""
     segments = []
-    segment = ""
     for segment in path.split("/"):
         segment = _unquote(segment)
         if segment == "..":
@@ -1427,7 +1426,7 @@ class ReceptionRecord:
         if _is_unwanted(request.packet, response.code):
             if is_con and not self.is_acknowledged:
                 self.ack()
-        elif is_con and self.is_acknowledged:
+        elif self.is_acknowledged:
             engine.enqueue(response, self.remote, CON, token, None)
         else:
             packed = bytearray(4)
@@ -1777,7 +1776,7 @@ def _serving(engine):
                 stop = p[_PATH_END]
                 # _path_key, and the first step of _route, which does the rest
                 resource = routes.get((stop - start) << 16 | p[_FIRST_LEN] << 8 | p[_DATA][stop - 1] if start else 0)
-                if resource is None or resource.next or not p[_DATA].startswith(resource.path, start):
+                if resource is None or not p[_DATA].startswith(resource.path, start):
                     resource = engine._route(p)
                 if asked or refusal or resource is None or resource.is_secure or seen & _JUDGED or code > IPATCH:
                     refusal = refusal or engine._refusal(p, resource, asked)
@@ -1863,7 +1862,7 @@ def _serving(engine):
                     if slot < recent:  # where another GET may displace it, and its duplicate would be executed
                         if p[_MTYPE] == CON:
                             replies[slot][:] = engine.empty(ACK, mid)
-                        engine._slot = max(slot, duplicates.keep(p, engine.now_ms, forget_ms, pending))
+                        engine._slot = duplicates.keep(p, engine.now_ms, forget_ms, pending)
                     # a group gets no errors: of it asked is -1, and this adds the bits of _NO_ERROR
                     pending.append((p[_REMOTE], _token(p), mid, forget_ms, _unwanted(p) | asked & _NO_ERROR))
                 else:
@@ -2039,7 +2038,7 @@ class Engine:
         if not self.resources and path != ".well-known/core":
             self.resource(".well-known/core", ct=LINKS).get(self._discover)
             self.resources[0].link = None  # it does not list itself
-        segments = path.split("/") if path else []
+        segments = path.split("/")
         is_prefix = path[-1:] == ">" and segments[-1][0] == "<"
         if is_prefix:
             segments.pop()
@@ -2047,8 +2046,7 @@ class Engine:
         request.index(request.encode())
         p = request.packet
         raw = p[_DATA][p[_PATH] or p[_END] :]
-        if ct is not None:
-            attributes["ct"] = ct
+        attributes["ct"] = ct
         if secure and not self.is_secure:
             attributes["osc"] = True  # RFC 8613 section 9
         key = link = None
@@ -2058,7 +2056,7 @@ class Engine:
         resource = Resource(raw, p[_FIRST_LEN], link, ct, takes, groups, secure, attributes.get("obs", False))
         other = resource.next = self._routes.get(key)  # the one before with this key
         while other is not None:  # our own /.well-known/core, which has no link, may be replaced
-            if other.path == raw and (not raw or other.first_len == resource.first_len) and (other.link or is_prefix):
+            if other.path == raw and other.first_len == resource.first_len and (other.link or is_prefix):
                 raise ValueError("%r is served already: keep what resource() returned" % path)
             other = other.next
         self.resources.append(resource)
@@ -2071,7 +2069,7 @@ class Engine:
         """The resource that the Uri-Path of `p` names, or None: first those of this very path, then "files/<name>"."""
         start = p[_PATH]
         resource = self._routes.get(_path_key(p))
-        while resource is not None and resource.path and not p[_DATA].startswith(resource.path, start):
+        while resource is not None and not p[_DATA].startswith(resource.path, start):
             resource = resource.next
         if resource is not None or not start:
             return resource
@@ -2169,7 +2167,6 @@ class Engine:
     def _unwrap(self, p):
         """Have the extensions unwrap the request; returns the code with which one refuses it, or 0."""
         data = p[_DATA]
-        self._is_unwrapped = False
         for hook in self.hooks["unwrap"]:
             refusal = hook(self._request)
             self._is_unwrapped = p[_DATA] is not data
@@ -2309,7 +2306,7 @@ class Engine:
                 opt = response.opt
                 if resource.state and opt.etag is None:
                     opt.etag = resource.state(self._request)
-                if opt.etag is not None and opt.etag in self._request.opt.etags:
+                if opt.etag in self._request.opt.etags:
                     r[_CODE] = VALID
                     r[_PAYLOAD] = b""
                     opt.content_format = None
@@ -2320,7 +2317,6 @@ class Engine:
                 self.log("handler of %s" % resource.path, error)
             _prepare(r, p, INTERNAL_SERVER_ERROR)
         finally:
-            self._is_in_handler = False
             result = None  # CPython: an exception, whose traceback holds this frame, would live until a collection
         return None
 
@@ -2344,7 +2340,7 @@ class Engine:
         self._is_calm = False
         slot = record.slot
         duplicates = self._duplicates
-        if record.message.mtype == CON and slot >= 0:
+        if record.message.mtype == CON:
             if duplicates.mids[slot] == record.mid and duplicates.peers[slot] == record.remote:
                 duplicates.remember(slot, packed)
 
@@ -2667,7 +2663,7 @@ class Engine:
         busy = 0
         for record in self._open:
             busy += record.state != _PARKED
-        if busy < self._limits[_MAX_OPEN] and (free_ms is None or ticks_diff(now_ms, free_ms) >= 0):
+        if busy < self._limits[_MAX_OPEN] and free_ms is None:
             for record in self._queue:
                 outstanding = 0
                 for other in self._open:

@@ -152,12 +152,13 @@ def test_non_when_repeated_then_silence():
 
 def test_duplicate_when_it_comes_then_there_is_no_record():
     """RFC 7252 section 4.5: the application hears of it once."""
-    engine = fake.engine()
-    request = packet(coap.POST, 1)
-    engine.receive(request, PEER, 0)
-    check.eq(engine.received is None, False)
-    engine.receive(request, PEER, 1)
-    check.eq(engine.received, None)
+    for kept in 1, 32:
+        engine = fake.engine(kept=kept)
+        request = packet(coap.POST, 1)
+        engine.receive(request, PEER, 0)
+        check.eq(engine.received is None, False)
+        engine.receive(request, PEER, 1)
+        check.eq(engine.received, None)
 
 
 # ---- what is a duplicate ----
@@ -267,6 +268,15 @@ def test_tables_when_everything_is_too_old_then_nothing_is_due():
     check.raises(ValueError, server.engine.send, server.laters[0])
 
 
+def test_tables_when_places_are_free_then_they_are_never_due():
+    """RFC 7252 section 4.8.2: however far the ticks are."""
+    server = Server()
+    for start_ms in coap.ticks_add(0, -300000), 0, 1 << 28:
+        server.receive(coap.POST, "short", 1, start_ms)
+        end_ms = coap.ticks_add(start_ms, EXACT_LIFE_MS)
+        check.eq((due(server.engine, end_ms), server.engine.next_ms(end_ms)), ([], None))
+
+
 def test_promise_when_its_slot_was_taken_then_it_is_forgotten_too():
     """RFC 7252 section 5.2.2: a promise has its own time, not that of what came into its slot."""
     server = Server(recent=1)
@@ -310,6 +320,14 @@ def test_share_when_a_response_is_to_follow_then_it_is_not_forgotten():
         server.receive(coap.POST, "short", mid, mid)
     check.eq([server.is_duplicate(coap.POST, "short", mid, 10) for mid in (1, 5, 4)], [True] * 3)
     check.eq(server.is_duplicate(coap.POST, "short", 2, 10), False)
+
+
+def test_share_when_a_response_is_to_follow_to_another_with_the_same_id_then_it_is_forgotten():
+    """RFC 7252 section 4.4: message IDs are of one peer."""
+    server = Server(kept=8, kept_per_host=1)
+    server.receive(coap.POST, "later", 1, 1)
+    server.receive(coap.POST, "short", 1, 2, host(2))
+    check.eq(server.is_duplicate(coap.POST, "short", 2, 3, host(2)), False)
 
 
 def test_share_when_all_responses_are_to_follow_then_refused():
@@ -363,7 +381,7 @@ def test_share_when_the_address_differs_then_it_is_another_host():
     """RFC 7252 section 4.5: the last byte of each form of address."""
     four = [b"\x02\x00\x16\x33\xc0\x00\x02" + bytes((n,)) + bytes(8) for n in range(2)]
     six = [b"\x0a\x00\x16\x33" + bytes(4) + bytes(15) + bytes((n,)) + bytes(4) for n in range(2)]
-    for peers in ([host(1), host(2)], four, six):
+    for peers in ([host(1), host(2)], four, six, [b"node 1", b"node 2"]):
         server = Server(kept=8, kept_per_host=1)
         for n in range(2):
             server.receive(coap.POST, "short", n, n, peers[n])

@@ -245,6 +245,18 @@ def test_next_event_when_something_is_open_then_the_time_until_it():
         check.eq((endpoint.next_event_ms(), endpoint.next_event_reason), (1500, "retransmit"))
 
 
+def test_next_event_when_a_record_waits_then_now_until_it_is_acknowledged():
+    """RFC 7252 section 5.2.2: one that process() returned, and one that request() has kept for it."""
+    with fake.Clock():
+        endpoint, _ = application(get(1), get(2))
+        record = endpoint.process(0)
+        check.eq((endpoint.next_event_ms(), endpoint.next_event_reason), (0, "received"))
+        record.ack()
+        check.eq((endpoint.next_event_ms(), endpoint.next_event_reason), (0, "send"))
+        check.raises(coap.Timeout, endpoint.ping, OTHER, timeout_ms=100)
+        check.eq((endpoint.next_event_ms(), endpoint.next_event_reason), (0, "received"))
+
+
 # ---- memory ----
 
 
@@ -285,6 +297,22 @@ def test_register_when_there_are_two_then_both_are_served_and_no_record_is_lost(
     check.eq(endpoint.process(0), None)
     check.eq(len(transport.sent), 4)
     check.eq(second.sent, [])
+
+
+def test_process_when_a_tick_has_received_something_then_what_the_transport_has_waits():
+    """RFC 7252 section 5.3.2: nothing is lost."""
+
+    class Delivering:
+        rank = 50
+        understood = 0
+
+        def tick(self, now_ms):
+            endpoint.receive(get(1), OTHER, now_ms)
+
+    endpoint, _ = application(get(2))
+    endpoint.attach(Delivering())
+    endpoint.wake(coap.ticks_ms())
+    check.eq([endpoint.process(0).mid for _ in range(2)], [1, 2])
 
 
 def test_register_when_it_is_a_groups_then_errors_are_silent():
@@ -368,6 +396,7 @@ def test_recvfrom_when_it_raises_then_the_loop_lives():
     for fault in (OSError(111), OSError(11), OSError(104)):
         endpoint, transport = serve(get(1))
         transport.inbox[:0] = [fault, None, fault]
+        endpoint.log = fake.raiser(AssertionError("nothing was lost"))
         for _ in range(4):
             check.eq(endpoint.process(0), None)
         check.eq(transport.sent, [(reply(1), PEER)])
@@ -524,12 +553,96 @@ def test_esp32_when_no_socket_can_be_opened_then_it_tries_again():
     with fake.Clock() as clock, Sockets() as sockets:
         endpoint = deaf_endpoint(sockets)
         sockets.faults = 2
-        for _ in range(4):
-            check.eq(endpoint.process(0), None)
+        for n in range(4):
+            if n == 1:
+                endpoint.send(coap.Message(coap.GET, mtype=coap.NON), PEER)  # lost
+            check.eq((endpoint.process(0), clock.now_ms), (None, 1000 * n))  # it does not wait itself
             clock.sleep_ms(1000)
         sockets.opened[-1].inbox.append((get(1), PEER))
         endpoint.process(0)
         check.eq(sockets.opened[-1].sent, [(reply(1), PEER)])
+
+
+def test_esp32_when_no_socket_can_be_opened_then_process_tries_again_while_it_waits():
+    """RFC 7252 section 11: each second."""
+    with fake.Clock(), Sockets() as sockets:
+        endpoint = deaf_endpoint(sockets)
+        sockets.faults = 2
+        endpoint.process(3000)
+        check.eq((endpoint.socket is sockets.opened[-1], len(sockets.opened)), (True, 2))
+
+
+def test_socket_when_it_cannot_be_bound_then_it_is_closed():
+    """RFC 7252 section 6.1: else a board, which has few, loses one with each attempt."""
+    with Sockets() as sockets:
+        bind = FakeSocket.bind
+        FakeSocket.bind = fake.raiser(OSError(98))
+        try:
+            check.raises(OSError, coap.Endpoint, port=5683)
+        finally:
+            FakeSocket.bind = bind
+        check.eq([sock.closed for sock in sockets.opened], [1])
+
+
+def test_join_when_a_groups_request_comes_then_the_endpoints_own_socket_answers():
+    """RFC 7252 section 8.2: an error is not; joining again takes another socket, and closes the one before."""
+    with fake.Clock(), Sockets() as sockets:
+        sockets.host = "224.0.1.187"
+        endpoint = coap.Endpoint(port=5683, tuning=coap.Tuning(leisure_ms=0))
+        endpoint.resource("r").get(lambda request, response: "text")
+        for address in "224.0.1.187", "224.0.1.187", "224.0.1.188":
+            endpoint.join(address)
+        own, before, group, other = sockets.opened
+        for mid, path in (1, "r"), (2, "nosuch"):
+            group.inbox.append((packet(coap.GET, mid, coap.NON, uri_path=(path,)), PEER))
+        endpoint.process(1000)
+        check.eq((before.closed, group.closed, other.closed, group.sent), (1, 0, 0, []))
+        check.eq([fake.head(datagram)[:2] for datagram, peer in own.sent], [(coap.NON, coap.CONTENT)])
+
+
+def test_esp32_when_a_groups_datagram_is_empty_then_it_is_joined_again():
+    """RFC 7252 section 11: its socket is deaf, that of the endpoint is not."""
+    with fake.Clock(), Sockets() as sockets:
+        sockets.host = "224.0.1.187"
+        endpoint = coap.Endpoint(port=5683)
+        endpoint.reopens_on_empty = True
+        endpoint.join("224.0.1.187")
+        sockets.opened[1].inbox.append((b"", PEER))
+        endpoint.process(0)
+        check.eq([sock.closed for sock in sockets.opened], [0, 1, 0])
+        check.eq(endpoint.socket is sockets.opened[0], True)
+
+
+def test_join_when_it_cannot_be_then_it_is_said():
+    """RFC 7252 section 12.8: no port, no group, a group of which each network has its own, no socket now."""
+    with Sockets() as sockets:
+        check.raises(ValueError, coap.Endpoint().join, "224.0.1.187", contains="port")
+        endpoint = coap.Endpoint(port=5683)
+        check.raises(ValueError, endpoint.join, "192.0.2.1", contains="224.0.0.0")
+        check.raises(ValueError, endpoint.join, "ff02::fd", contains="interface")
+        endpoint.socket = None
+        check.raises(OSError, endpoint.join, "224.0.1.187")
+        check.eq(len(sockets.opened), 2)
+
+
+def test_random_when_given_then_it_is_used():
+    """RFC 7252 sections 4.4 and 5.3.1: of message IDs and tokens."""
+    transport = fake.Transport()
+    endpoint = coap.Endpoint(sock=transport, random=lambda n: b"\1" * n)
+    endpoint.send(coap.Message(coap.GET), PEER)
+    endpoint.process(0)
+    check.eq(transport.sent, [(b"\x48\1\1\1" + b"\1" * 8, PEER)])
+
+
+def test_scheme_when_the_transport_is_secure_then_requests_are_of_coaps():
+    """RFC 7252 section 6.2."""
+    transport = fake.Transport((get(1), PEER))
+    transport.is_secure = True
+    endpoint = coap.Endpoint(sock=transport)
+    uris = []
+    endpoint.resource("r").get(lambda request, response: uris.append(request.get_request_uri()))
+    endpoint.process(0)
+    check.eq(uris, ["coaps://192.0.2.1:5683/r"])
 
 
 def test_empty_datagram_when_it_is_no_esp32_then_the_socket_stays():
@@ -559,6 +672,19 @@ def test_names_when_used_again_then_they_are_looked_up_once():
             check.eq(sockets.looked_up, [("name", 5683), ("name", 5684)])
             check.eq(endpoint.resolve(address), address)
         check.eq(hash(endpoint.resolve(bytearray(b"\2\0address"))), hash(b"\2\0address"))  # of getaddrinfo, unix port
+
+
+def test_names_when_there_are_many_then_the_latest_are_kept():
+    """RFC 7252 section 6.4: a program that asks a thousand hosts does not fill the heap."""
+    with Sockets() as sockets:
+        endpoint = coap.Endpoint()
+        for n in range(20):
+            endpoint.resolve("host%d" % n)
+        check.eq(len(endpoint._names) <= 8, True)
+        sockets.looked_up = []
+        endpoint.resolve("host18")
+        endpoint.resolve("host19")
+        check.eq(sockets.looked_up, [])
 
 
 def test_names_when_a_transport_is_given_then_ipv4_is_the_default():
@@ -720,6 +846,7 @@ def test_request_when_answered_then_the_response():
         return "text"
 
     check.eq(here.get("coap://there/r").payload, b"text")
+    check.eq(here.process(0), None)  # not once more
     check.eq(here.get("coap://there/nosuch").code, coap.NOT_FOUND)
     check.eq(here.get("coap://there/r", mtype=coap.NON).code, coap.CONTENT)
     check.eq(here.put("coap://there/r?a=1", "in").code, coap.CHANGED)
@@ -864,8 +991,20 @@ def test_request_when_a_record_is_unanswered_then_its_con_is_acknowledged():
     endpoint.process(0)
     with fake.Clock():
         check.raises(coap.Timeout, endpoint.get, "coap://x/r", timeout_ms=100)
-        endpoint.process(0)
+        check.eq(endpoint.process(0), None)  # not once more
     check.eq([datagram for datagram, peer in transport.sent if peer is PEER], [empty(coap.ACK, 1)])
+
+
+def test_request_when_it_is_interrupted_then_it_has_ended():
+    """RFC 7252 section 4.2: nobody waits for it any more, so it is not retransmitted."""
+    endpoint, transport = application()
+    endpoint.resolve = Resolver(OTHER)
+    transport.recvfrom = fake.raiser(KeyboardInterrupt())
+    with fake.Clock() as clock:
+        check.raises(KeyboardInterrupt, endpoint.get, "coap://x/r")
+        transport.recvfrom = lambda n: None
+        clock.sleep_ms(3000)
+        check.eq((endpoint.process(0), len(transport.sent)), (None, 1))
 
 
 # ---- real sockets ----

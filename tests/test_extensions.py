@@ -5,6 +5,7 @@ import coap
 import fake
 from fake import PEER, ask, due, empty, head, packet, run
 
+OTHER = ("192.0.2.2", 5683)
 HOOKS = "unwrap", "request", "response", "outgoing", "incoming", "reset", "tick", "next_ms"
 
 
@@ -162,6 +163,17 @@ def test_request_when_a_hook_replies_then_nobody_above_it_and_no_handler():
     check.eq((calls(seen, "request"), calls(seen, "response")), ([10, 10], [30, 10, 30, 10]))
 
 
+def test_request_when_the_reply_of_a_hook_is_too_long_then_5_00():
+    """RFC 7252 section 4.6: as that of a handler."""
+
+    class Answering(Plain):
+        def request(self, request, response):
+            response.payload = bytes(2000)
+            return coap.REPLY
+
+    check.eq(ask(attached(Answering())[0], get()).code, coap.INTERNAL_SERVER_ERROR)
+
+
 def test_request_when_a_hook_consumes_it_then_an_empty_ack_and_a_non_gets_nothing():
     """CONSUMED: nothing to say now; the duplicate of a CON has its ACK again."""
     engine, seen, runs = spies((30,), request=coap.CONSUMED)
@@ -257,6 +269,7 @@ def test_unwrap_when_it_refuses_then_that_code_and_nothing_runs():
         for _ in range(2):
             check.eq(ask(engine, get(5)).code, code)
         check.eq((runs, calls(seen, "unwrap"), calls(seen, "request")), ([], [10], []))
+    check.eq(head(engine.receive(get(6, coap.NON), PEER, 0))[0], coap.RST)  # RFC 7252 section 5.4.1
 
 
 def test_understood_when_an_extension_names_a_critical_option_then_it_is_no_4_02():
@@ -323,6 +336,21 @@ def test_response_when_a_hook_changes_it_then_the_change_goes_out():
     check.eq(requests[3].token, b"tk")
 
 
+def test_response_when_the_application_uses_it_again_then_a_hook_has_not_changed_it():
+    """RFC 7252 section 5.10.5: what is added for one client is not sent to the next."""
+
+    class Aging(Plain):
+        def response(self, request, response):
+            response.opt.max_age = 9
+
+    engine = fake.engine()
+    engine.attach(Aging())
+    response = coap.Message(coap.CONTENT, payload="x")
+    engine.receive(get(), PEER, 0)
+    engine.received.respond(response)
+    check.eq((response.opt.max_age, coap.Message.decode(due(engine, 0)[0]).opt.max_age), (None, 9))
+
+
 def test_response_when_a_hook_makes_it_an_error_then_that_is_remembered_for_duplicates():
     """RFC 7252 section 4.5: what went out, not what the handler said."""
 
@@ -372,13 +400,19 @@ def test_message_when_changed_after_send_then_the_record_has_what_was_sent():
 
 def test_outgoing_when_it_is_no_request_then_no_hook():
     """A promised response, a ping."""
+
+    class Wrapping(Plain):
+        def wrap(self, record, message):
+            seen.append(("wrap", 30))
+
     engine, seen, _ = spies((30,))
+    engine.attach(Wrapping())
     copies = []
     engine.resource("later").get(lambda request, response: copies.append(response.copy()) or coap.LATER)
     ask(engine, packet(coap.GET, 3, uri_path=("later",)))
     engine.send(copies[0])
     engine.send(coap.Message(0, mtype=coap.CON), PEER)
-    check.eq(calls(seen, "outgoing"), [])
+    check.eq((calls(seen, "outgoing"), calls(seen, "wrap")), ([], []))
 
 
 def exchange(engine, code=coap.CONTENT, payload=b"answer", mtype=coap.ACK, now_ms=5, **fields):
@@ -438,7 +472,7 @@ def test_park_when_an_exchange_is_kept_then_nothing_is_repeated_and_nothing_time
     parking = Parking()
     engine, _ = attached(parking, transmissions=1, tuning=fake.EXACT)
     record = exchange(engine)
-    check.eq((run(engine, 10, 500000), record.is_done()), ([], False))
+    check.eq((run(engine, 10, 500000), record.is_done(), record.transmissions_left), ([], False, 0))
     other = engine.send(coap.Message(coap.GET), PEER)
     check.eq(len(due(engine, 500000)), 1)
     check.eq(other.mid is not None, True)
@@ -566,18 +600,42 @@ def test_render_when_a_stored_request_is_asked_again_then_the_handler_runs():
     """RFC 7641 section 4.2: the same as its GET, without what extensions add; None if it promises or is gone."""
     seen = []
     engine, runs = attached(Spy(40, seen))
+    remotes = []
     states = ["a", "b", coap.NOT_FOUND, coap.LATER, coap.NO_RESPONSE]
-    engine.resource("state", ct=coap.TEXT).get(lambda request, response: states.pop(0))
+
+    def read(request, response):
+        remotes.append(request.remote)
+        return states.pop(0)
+
+    engine.resource("state", ct=coap.TEXT).get(read)
     request = packet(coap.GET, 5, uri_path=("state",), token=b"kept")
     check.eq(ask(engine, request).payload, b"a")
+    ask(engine, get(6), 0, OTHER)
     del seen[:]
     response = engine.render(request, PEER)
     check.eq((response.code, response.payload, response.opt.content_format, response.token), (69, b"b", 0, b"kept"))
-    check.eq(response.remote, PEER)
+    check.eq((response.remote, remotes), (PEER, [PEER, PEER]))
     check.eq(engine.render(request, PEER).code, coap.NOT_FOUND)
     check.eq((engine.render(request, PEER), engine.render(request, PEER)), (None, None))
     check.eq(engine.render(packet(coap.GET, 5, uri_path=("gone",)), PEER).code, coap.NOT_FOUND)
     check.eq((seen, due(engine, 0)), ([], []))
+
+
+def test_render_when_a_request_is_asked_again_then_it_is_not_known_as_a_duplicate():
+    """RFC 7252 section 4.5: its message ID may come again by now."""
+    for code in coap.GET, coap.FETCH:
+        engine, _ = attached(Plain())
+        request = packet(code, 5, coap.NON, uri_path=("r",))
+        check.eq(engine.render(request, PEER).payload, b"own")
+        check.eq(ask(engine, request).payload, b"own")
+
+
+def test_part_when_its_exchange_ends_then_it_ends():
+    """RFC 7959 section 2.4: what is fetched for a response that nobody awaits any more."""
+    engine = fake.engine()
+    record, record.part = [engine.send(coap.Message(coap.GET), PEER) for _ in range(2)]
+    record.cancel()
+    check.eq((record.part.is_done(), due(engine, 0)), (True, []))
 
 
 def test_extend_when_called_then_the_response_goes_through_all_hooks():

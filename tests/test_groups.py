@@ -80,6 +80,15 @@ def test_leisure_when_the_tuning_has_another_then_that():
         check.eq(engine.next_ms(0), leisure_ms)
 
 
+def test_leisure_when_two_answers_wait_then_the_sooner_is_told():
+    """RFC 7252 section 8.2: whichever was asked for first."""
+    group = serving(lambda request, response: "here")
+    for byte in b"\x80", b"\xff":
+        group.engine.random = lambda n, byte=byte: byte * n
+        group.post(coap.GET, "r")
+    check.eq(group.engine.next_ms(0), 2510)
+
+
 def test_leisure_when_the_clock_wraps_meanwhile_then_it_is_as_long():
     """RFC 7252 section 8.2: ticks start again at 2**30."""
     group = serving(lambda request, response: "here")
@@ -105,6 +114,34 @@ def test_leisure_when_the_application_answers_then_the_same():
         group.engine.due(answered_ms)
         group.engine.received.respond(payload="here")
         check.eq([now_ms for now_ms, _ in group.answers(answered_ms)], [sent_ms])
+
+
+def test_datagram_when_it_is_no_request_or_too_long_then_nobody_hears_of_it():
+    """RFC 7252 section 8.2: on an endpoint without resources, too."""
+    for code, payload in (coap.CONTENT, b"x"), (coap.PUT, bytes(60)):
+        group = Group(datagram_len=64)
+        group.post(code, "r", payload=payload)
+        check.eq((group.engine.received, group.answers()), (None, []))
+
+
+def test_answer_when_it_is_4_00_with_a_text_then_none_goes():
+    """RFC 7252 section 8.2: the first code of the errors."""
+    group = serving(lambda request, response: (coap.BAD_REQUEST, "text"))
+    group.post(coap.GET, "r")
+    check.eq(group.answers(), [])
+
+
+def test_request_when_as_long_as_a_datagram_may_be_then_answered():
+    """RFC 7252 section 4.6: a group's, and the answer to another by the application."""
+    group = Group(datagram_len=64)
+    group.engine.resource("r")(lambda request, response: "here")
+    check.eq(len(packet(coap.PUT, 1, coap.NON, uri_path=("r",), payload=bytes(55))), 64)
+    group.post(coap.PUT, "r", payload=bytes(55))
+    check.eq(len(group.answers()), 1)
+    engine = fake.engine(datagram_len=64)
+    engine.receive(packet(coap.GET, 1), PEER, 0)
+    engine.received.respond(payload=bytes(57))
+    check.eq([len(datagram) for datagram in fake.due(engine, 1)], [64])
 
 
 def test_reset_when_the_request_is_a_groups_then_none_goes():

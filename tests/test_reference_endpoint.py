@@ -523,6 +523,7 @@ def test_is_multicast_when_asked_then_by_the_address_and_without_lookup():
         (("ff02::fd", 5683, 0, 0), True), (("FF05::FD", 5683), True), (("2001:db8::ff02", 5683, 0, 0), False),
         (UNIX_IPV4, False), (UNIX_IPV6, False), (UNIX_IPV4[:4] + b"\xe0" + UNIX_IPV4[5:], True),
         (UNIX_IPV6[:8] + b"\xff\x02" + UNIX_IPV6[10:], True), ("224.0.1.187", False), (None, False),
+        (("2250.example", 5683), False), (("23a.example", 5683), False),
     ):  # fmt: skip
         check.eq(coap.is_multicast(address), expected, repr(address))
 

@@ -162,6 +162,14 @@ def test_prefix_when_the_bytes_are_alike_then_the_segments_tell():
     check.eq(client.code(coap.GET, "a\x01b\x01x"), coap.NOT_FOUND)
     check.eq(client.ask(coap.GET, "c\x01d", "x").payload, b"<x>")
     check.eq(client.code(coap.GET, "c", "d", "x"), coap.NOT_FOUND)
+    client.engine.resource("c/d/<name>")(lambda request, response: b"another")
+    check.eq(client.ask(coap.GET, "c", "d", "x").payload, b"another")
+
+
+def test_prefix_when_there_is_no_path_then_4_04():
+    """RFC 7252 section 6.5: of the very first request, too."""
+    client, _ = serving(last_segment, "<name>")
+    check.eq(client.code(coap.GET), coap.NOT_FOUND)
 
 
 def test_prefix_when_two_match_then_the_longer_one_does():
@@ -202,6 +210,31 @@ def test_path_when_nothing_is_there_then_4_04_before_anything_else():
 
 
 # ---- Accept and Content-Format ----
+
+
+def test_hop_limit_when_it_is_not_0_then_served():
+    """RFC 8768 section 3: 0 is 4.00; it is for proxies."""
+    client, _ = serving(lambda request, response: b"x")
+    check.eq([client.code(coap.GET, "r", hop_limit=n) for n in (1, 255)], [coap.CONTENT] * 2)
+
+
+def test_proxy_uri_when_elective_options_are_beside_it_then_5_05():
+    """RFC 7252 section 5.7.2: they do not matter."""
+    client, _ = serving(lambda request, response: b"x")
+    reply = client.ask(coap.GET, proxy_uri="coap://h/", size1=5, no_response=0)
+    check.eq(reply.code, coap.PROXYING_NOT_SUPPORTED)
+
+
+def test_groups_when_the_resource_is_for_none_then_who_asks_alone_is_served():
+    """RFC 7252 section 8.2: whatever options the request has."""
+    client, _ = serving(lambda request, response: b"x", groups=False)
+    check.eq(client.code(coap.GET, "r", accept=0, hop_limit=9), coap.CONTENT)
+
+
+def test_no_response_when_it_has_2_bytes_then_it_is_ignored():
+    """RFC 7967 section 2: 0 or 1; RFC 7252 section 5.4.3: as if it were not there."""
+    client, _ = serving(lambda request, response: b"x")
+    check.eq((client.raw(b"\xb1r\xd2\xea\0\x1a"), client.exchange(b"\x40\1\1\1\xb1r\xd1\xea\x1a").code), (69, 0))
 
 
 def test_accept_when_no_format_is_declared_then_the_handler_decides():
@@ -275,6 +308,14 @@ def test_if_match_when_it_names_the_state_then_the_request_runs_else_4_12():
             check.eq(reply.code == coap.PRECONDITION_FAILED, not expected, (state, if_match, method))
             check.eq(reply.payload, b"")
         check.eq(len(runs), len(METHODS) if expected else 0)
+
+
+def test_if_match_when_the_method_has_its_own_handler_then_that_runs():
+    """RFC 7252 section 5.10.8."""
+    client, resource = serving()
+    resource.put(lambda request, response: b"put")
+    resource.etag(lambda request: b"s")
+    check.eq(client.ask(coap.PUT, "r", if_match=(b"s",)).payload, b"put")
 
 
 def test_if_none_match_when_there_is_a_state_then_4_12():

@@ -125,6 +125,18 @@ def test_tuning_when_of_the_message_then_its_times_hold():
     check.eq(given_up_ms(engine, record, 10000), 3500)
 
 
+def test_tuning_when_of_the_message_and_longer_or_shorter_then_its_times_hold():
+    """RFC 7252 section 4.8.2: MAX_TRANSMIT_SPAN and MAX_TRANSMIT_WAIT of one message."""
+    for timeout_ms, given_up in (10000, 310000), (100, 3100):
+        tuning = coap.Tuning(timeout_ms, 100)
+        engine, record, _ = started(get(transport_tuning=tuning))
+        check.eq(times(run(engine, 0, 400000)), [timeout_ms * n for n in (1, 3, 7, 15)])
+        engine, record, _ = started(get(transport_tuning=tuning))
+        check.eq(given_up_ms(engine, record, 400000), given_up)
+    engine, record, _ = started(get(transport_tuning=tuning), timeout_ms=90000)
+    check.eq(given_up_ms(engine, record, 400000), 3100)
+
+
 def test_tuning_when_max_retransmit_is_0_then_sent_once():
     """RFC 7252 section 4.8: given up after one wait."""
     tuning = coap.Tuning(ack_random_percent=100, max_retransmit=0)
@@ -327,6 +339,7 @@ def test_mid_when_65536_went_within_the_lifetime_then_the_next_waits():
         record.cancel()
     check.eq((record.mid, record.transmitted_ms), (first_mid - 1 & 0xFFFF, 127))
     waiting = engine.send(message, PEER)
+    engine.wake(900)  # for something else
     check.eq(engine.due(1000), None)
     check.eq(run(engine, 1000, 246999), [])
     check.eq(len(run(engine, 247000, 247127)), 1)
@@ -688,6 +701,14 @@ def test_next_ms_when_a_message_must_wait_for_its_turn_then_it_is_not_0():
     check.eq(engine.next_ms(500), 1500)
 
 
+def test_next_ms_when_two_messages_are_open_then_the_sooner_event():
+    """RFC 7252 section 4.2: whichever was sent first."""
+    engine, _, _ = started()
+    engine.send(get(), OTHER)
+    due(engine, 500)
+    check.eq(engine.next_ms(600), 1400)
+
+
 def test_close_when_exchanges_are_open_then_they_end_with_closed():
     """RFC 7252 section 4.2: sent, acknowledged and queued ones, and the transport is closed."""
     transport = fake.Transport()
@@ -697,7 +718,7 @@ def test_close_when_exchanges_are_open_then_they_end_with_closed():
         endpoint.receive(empty(coap.ACK, records[0].mid), PEER, coap.ticks_ms())
         records += [endpoint.send(get(), OTHER)]
     check.eq([record.error for record in records], [coap.Closed] * 3)
-    check.eq([record.is_done() for record in records], [True] * 3)
+    check.eq([(record.is_done(), record.is_unacknowledged) for record in records], [(True, False)] * 3)
     check.eq(transport.closed, 1)
     endpoint.close()
     check.eq(transport.closed, 1)
@@ -728,6 +749,22 @@ def test_group_when_members_answer_then_each_once_until_the_time_is_over():
     check.eq((record.is_done(), record.error, record.response is record.responses[0]), (True, None, True))
 
 
+def test_group_when_a_response_is_rejected_then_the_others_count():
+    """RFC 7252 section 5.4.1: one member's critical option does not end the exchange."""
+    engine, record = asked_group(0)
+    engine.receive(response(record, coap.NON, 1, if_match=(b"x",)), ("192.0.2.1", 5683), 1)
+    check.eq((engine.received, record.is_done()), (None, False))
+    engine.receive(response(record, coap.NON, 1), ("192.0.2.2", 5683), 1)
+    check.eq(len(record.responses), 1)
+
+
+def test_group_when_no_responses_are_kept_then_those_of_one_peer_are():
+    """RFC 7252 section 8.2: the table is for groups."""
+    engine, record, _ = started(group_responses=0)
+    engine.receive(response(record), PEER, 1)
+    check.eq((record.is_done(), len(record.responses)), (True, 1))
+
+
 def test_group_when_nobody_answers_then_timeout():
     """RFC 7252 section 8.2: sent once."""
     engine, record = asked_group(0)
@@ -745,6 +782,13 @@ def test_no_response_when_the_server_answers_all_the_same_then_its_ack_ends_the_
     engine.receive(response(record, code=coap.CHANGED), PEER, 50)
     check.eq(run(engine, 60, 200000), [])
     check.eq((record.is_done(), record.error, record.response.message.code), (True, None, coap.CHANGED))
+
+
+def test_no_response_when_a_response_comes_before_the_ack_then_the_exchange_goes_on():
+    """RFC 7967 section 2: it is not waited for; RFC 7252 section 4.2: the ACK is."""
+    engine, record, _ = started(coap.Message(coap.PUT, uri_path=("t",), payload="x", no_response=26))
+    check.eq(engine.receive(response(record, coap.NON, 9, coap.CHANGED), PEER, 50), None)
+    check.eq((record.is_done(), engine.received), (False, None))
 
 
 def test_response_when_an_ack_brings_one_to_a_ping_then_it_is_none():

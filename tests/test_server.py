@@ -139,12 +139,13 @@ def test_preset_when_the_handler_says_nothing_then_the_code_follows_the_method()
 
 
 def test_response_when_the_request_was_non_then_it_is_non_with_its_own_id():
-    """RFC 7252 section 5.2.3: no two alike, none the request's."""
+    """RFC 7252 section 5.2.3: no two alike, none the request's; they count down."""
     served = returning("x")
+    mid = served.engine.reply_mid()
     replies = [served.ask(mtype=coap.NON, token=b"12345678") for _ in range(20)]
     check.eq([reply.mtype for reply in replies], [coap.NON] * 20)
     check.eq([reply.token for reply in replies], [b"12345678"] * 20)
-    check.eq(len(set([reply.mid for reply in replies])), 20)
+    check.eq([mid - reply.mid & 0xFFFF for reply in replies], list(range(1, 21)))
 
 
 def test_token_when_0_to_8_bytes_then_echoed():
@@ -165,6 +166,16 @@ def test_response_when_it_just_fits_then_it_is_sent_else_5_00():
     reply = served.ask(token=b"1234567")
     check.eq((reply.code, reply.payload, reply.token), (coap.INTERNAL_SERVER_ERROR, b"", b"1234567"))
     check.eq(served.log, [("the response is longer than datagram_len", 53)])
+
+
+def test_result_when_it_is_a_source_and_nothing_sends_blocks_then_5_00():
+    """RFC 7959: without coap_block there is no other way than one datagram."""
+
+    class Source:
+        def readinto_at(self, at, buffer):
+            return 0
+
+    check.eq(returning(Source()).ask().code, coap.INTERNAL_SERVER_ERROR)
 
 
 def test_response_when_too_large_and_5_00_is_unwanted_then_nothing():
@@ -200,6 +211,15 @@ def test_request_when_too_large_then_4_13():
         check.eq((reply.mtype, reply.code, reply.token), (reply_type, coap.REQUEST_ENTITY_TOO_LARGE, b"tk"))
     for mtype in (coap.NON, coap.ACK):
         check.eq(served.ask(coap.CONTENT, mtype, payload=b"x" * 57), None)
+
+
+def test_request_when_too_large_then_the_reply_to_the_one_before_stays():
+    """RFC 7252 section 4.5: a duplicate of that gets the same bytes."""
+    served = returning("x", datagram_len=64)
+    put = packet(coap.PUT, 7, uri_path=("r",))
+    first = bytes(served.engine.receive(put, PEER, 0))
+    served.ask(coap.PUT, payload=b"x" * 57)
+    check.eq(bytes(served.engine.receive(put, PEER, 0)), first)
 
 
 # ---- Content-Format and Accept ----
@@ -292,6 +312,7 @@ def test_later_when_returned_then_empty_ack_and_the_copy_knows_where_to():
     check.eq([copy.token for copy in later.copies], [b"first", b"second"])
     check.eq([copy.remote for copy in later.copies], [PEER, PEER])
     check.eq([copy.code for copy in later.copies], [coap.CONTENT, coap.CHANGED])
+    check.eq([copy.request for copy in later.copies], [None, None])  # that is another by now
 
 
 def test_later_when_sent_then_it_is_of_the_requests_type():
@@ -307,6 +328,14 @@ def test_later_when_sent_then_it_is_of_the_requests_type():
         check.eq((later.engine.peer, summary(reply)), (PEER, (mtype, coap.CONTENT, record.mid, b"abc", b"done")))
         check.eq(reply.opt.max_age, 9)
         check.eq(record.is_done(), mtype == coap.NON)
+
+
+def test_later_when_the_type_is_left_open_then_it_is_con():
+    """RFC 7252 section 5.2.2: as of every message to one peer."""
+    later = Later()
+    later.served.ask()
+    later.engine.send(later.copies[0].copy(mtype=None))
+    check.eq(fake.head(due(later.engine, 5)[0])[:2], (coap.CON, coap.CONTENT))
 
 
 def test_later_when_sent_twice_then_value_error():
@@ -522,6 +551,7 @@ def test_route_when_it_is_the_root_then_no_path_finds_it():
     check.eq(routed(serve_paths("a")), coap.NOT_FOUND)
     engine = serve_paths("", "a")
     check.eq((routed(engine), routed(engine, "a")), ("at ", "at a"))
+    check.eq(routed(engine, ""), "at ")  # one empty Uri-Path is coap://host/, too
 
 
 def serve_300(asked):
@@ -777,6 +807,7 @@ def test_application_when_it_acknowledges_first_then_the_response_is_separate():
     """RFC 7252 section 5.2.2: a CON of its own, repeated until acknowledged."""
     engine, record = application()
     record.ack()
+    engine.acknowledge()  # once is enough
     check.eq((record.is_acknowledged, due(engine, 1)), (True, [empty(coap.ACK, 4660)]))
     check.raises(ValueError, record.ack)
     record.respond(payload="late")
@@ -786,6 +817,15 @@ def test_application_when_it_acknowledges_first_then_the_response_is_separate():
     check.eq((len(sent), sent[0][1], sent[0][1][4:6]), (2, sent[1][1], b"tk"))
     engine.receive(empty(coap.ACK, mid), PEER, 3000)
     check.eq(run(engine, 3000, 100000), [])
+
+
+def test_application_when_it_acknowledges_first_and_no_response_is_wanted_then_nothing_follows():
+    """RFC 7967 section 2.1."""
+    engine = fake.engine()
+    engine.receive(packet(coap.GET, 4660, no_response=2), PEER, 0)
+    engine.received.ack()
+    engine.received.respond(payload="late")
+    check.eq(run(engine, 1, 100000), [(1, empty(coap.ACK, 4660))])
 
 
 def test_application_when_ack_takes_a_response_then_it_is_piggybacked():
@@ -840,6 +880,20 @@ def test_application_when_a_duplicate_comes_then_the_answer_again():
         record.respond(coap.CONTENT)
         due(engine, 2)
         check.eq(bytes(engine.receive(packet(method, 4660), PEER, 3)), empty(coap.ACK, 4660))
+
+
+def test_application_when_it_answers_after_others_then_their_duplicates_do_not_get_that():
+    """RFC 7252 section 4.5: another message has its place among the duplicates by then, or it is a NON."""
+    for peer, mid in (PEER, 2), (("192.0.2.7", 5683), 1):
+        engine = fake.engine(recent=1)
+        engine.receive(packet(coap.GET, 1), PEER, 0)
+        first = engine.received
+        engine.receive(packet(coap.GET, mid), peer, 1)
+        first.respond(payload="first")
+        check.eq(engine.receive(packet(coap.GET, mid), peer, 2), None)
+    engine, record = application(mtype=coap.NON)
+    record.respond(payload="once")
+    check.eq(engine.receive(packet(coap.GET, 4660, coap.NON), PEER, 1), None)
 
 
 def test_application_when_the_queue_is_full_then_it_can_respond_again():
@@ -911,6 +965,22 @@ def test_request_when_its_handler_changes_it_and_promises_then_the_response_is_t
     promised[0].payload = "done"
     served.engine.send(promised[0])
     check.eq([coap.Message.decode(datagram).token for datagram in due(served.engine, 10)], [b"tk"])
+
+
+def test_request_when_its_handler_changes_it_then_the_next_has_its_own_scheme():
+    """RFC 7252 section 6.5: of coap or coaps, as the endpoint is."""
+    uris = []
+
+    def rewrite(request, response):
+        uris.append(request.get_request_uri())
+        request.set_request_uri("coap://h/x" if served.engine.is_secure else "coaps://h/x")
+
+    for is_secure, uri in (False, "coap://192.0.2.1/r"), (True, "coaps://192.0.2.1:5683/r"):
+        served = Served(rewrite)
+        served.engine.is_secure = is_secure
+        served.ask()
+        served.ask()
+        check.eq(uris[-1], uri)
 
 
 def test_request_of_a_group_when_its_handler_changes_it_then_the_answer_goes_to_who_asked():

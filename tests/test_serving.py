@@ -486,6 +486,55 @@ def brief(timeout_ms):
     return coap.Message(coap.GET, remote=OTHER, uri_path=("there",)), None, timeout_ms
 
 
+def waiting(clock):
+    """An endpoint on a transport that poll knows, the transport, and a list of how long poll was to wait."""
+    transport = fake.Transport()
+    endpoint = polling(transport, tuning=fake.EXACT)
+    waits = []
+
+    def ready(wait_ms):
+        waits.append(wait_ms)
+        if transport.inbox:
+            return [(transport,)]
+        clock.sleep_ms(wait_ms)
+        return []
+
+    endpoint._ready = ready
+    return endpoint, transport, waits
+
+
+def test_process_when_something_is_due_before_its_time_is_over_then_waits_until_that():
+    """RFC 7252 section 4.2: also if nothing has changed since it looked last."""
+    with fake.Clock(BEFORE_WRAP_MS) as clock:
+        endpoint, transport, waits = waiting(clock)
+        endpoint.send(*brief(None))
+        endpoint.process(500)
+        del waits[:]
+        endpoint.process(2000)
+        check.eq((waits, len(transport.sent)), ([0, 1500, 500, 0], 2))
+
+
+def test_process_when_a_datagram_came_then_does_not_wait_for_another():
+    """RFC 7252 section 4.2: something may have become due."""
+    with fake.Clock(BEFORE_WRAP_MS) as clock:
+        endpoint, transport, waits = waiting(clock)
+        transport.inbox.append((packet(coap.GET, 1, uri_path=("r",)), PEER))
+        endpoint.process(100)
+        check.eq(waits[:2], [100, 0])
+
+
+def test_process_when_an_ack_is_in_the_socket_then_nothing_is_sent_again():
+    """RFC 7252 section 4.2: the program was busy when the retransmission became due."""
+    with fake.Clock(BEFORE_WRAP_MS) as clock:
+        endpoint, transport, _ = waiting(clock)
+        record = endpoint.send(*brief(None))
+        endpoint.process(0)
+        clock.sleep_ms(2500)
+        transport.inbox.append((fake.empty(coap.ACK, record.mid), OTHER))
+        endpoint.process(0)
+        check.eq((record.response_type, len(transport.sent)), (coap.ACK, 1))
+
+
 def test_process_when_poll_finds_nothing_to_read_for_ever_then_returns_in_time():
     """RFC 7252 section 4.2: an error that a socket has is no datagram."""
     for forever in None, OSError(11), OSError(111):

@@ -70,7 +70,7 @@ MUTANTS = (
     # message IDs and tokens, sections 4.4 and 5.3.1
     ("message IDs count", "self._mids_used = used + 1 & 0xFFFF", "self._mids_used = used"),
     ("message IDs start at random", "self._reply_mid = _uint(random(2), 0, 2)", "self._first_mid = 1"),
-    ("no message ID twice in a lifetime", "and (free_ms is None or ticks_diff(now_ms, free_ms) >= 0)", ""),
+    ("no message ID twice in a lifetime", "and free_ms is None", ""),
     ("a given message ID", "if record.mid is None:\n", "if True:\n"),
     ("a given token", "token or (self.random(8) if code else b\"\")", "self.random(8) if code else b\"\""),
     ("a ping has no token", "(self.random(8) if code else b\"\")", "self.random(8)"),
@@ -195,7 +195,7 @@ MUTANTS = (
     ("no Content-Format on errors", "if r[_PAYLOAD] and resource.formats and r[_CODE] < BAD_REQUEST:",
      "if r[_PAYLOAD] and resource.formats:"),
     # routing and discovery, section 6.5 and RFC 6690
-    ("the path is compared", "while resource is not None and resource.path and not", "while False and not"),
+    ("the path is compared", "while resource is not None and not", "while False and not"),
     ("the first segment's length", "p[_PATH]) << 16 | p[_FIRST_LEN] << 8 |", "p[_PATH]) << 16 |"),
     ("whole links", "if len(document) + len(link) > self.datagram_len - self.overhead_len - 32:", "if False:"),
     ("room for OSCORE", "self.datagram_len - self.overhead_len - 32", "self.datagram_len - 32"),
@@ -245,7 +245,7 @@ MUTANTS = (
      "if False:\n            raise ValueError(\"the message was answered\")\n        response"),
     ("one ACK to a request", "elif self.message.mtype != CON or self.is_acknowledged or",
      "elif self.message.mtype != CON or"),
-    ("a separate response after the ACK", "elif is_con and self.is_acknowledged:", "elif False:"),
+    ("a separate response after the ACK", "elif self.is_acknowledged:", "elif False:"),
     ("the answer to a duplicate", "                duplicates.remember(slot, packed)\n", "                pass\n"),
     ("ignored CONs are acknowledged", "record.ack()\n", "pass\n"),
     # the endpoint
