@@ -1,6 +1,7 @@
 """OSCORE (RFC 8613): the RFC's vectors, contexts, sequence numbers, and protected exchanges on the virtual network."""
 
 import os
+import sys
 from binascii import hexlify, unhexlify
 
 import coap
@@ -365,6 +366,25 @@ def test_record_when_torn_anywhere_then_the_other_counts():
         eq(coap_oscore.Sequence(Flash(records)).take() > again.next - 1, True)
 
 
+class Worn(Flash):
+    """A memory that keeps nothing new, and does not say so."""
+
+    def write(self, k, record):
+        pass
+
+
+def test_store_when_its_memory_fails_in_silence_then_no_number_is_used_that_is_not_stored():
+    """Appendix B.1.1: what was written is read back; what was there may be gone."""
+    for records, sentence in (([b"", b""], "no sequence number is stored"), (None, "was not stored")):
+        kept = [b"", b""]
+        coap_oscore_keys.create(Flash(kept))
+        sequence = coap_oscore.Sequence(Flash(kept))
+        for _ in range(64):
+            sequence.take()
+        sequence.store = Worn(records or kept)
+        raises(coap_oscore.Exhausted, sequence.take, contains=sentence)
+
+
 def test_record_when_a_bit_is_wrong_then_not_accepted():
     """Torn-write detection."""
     record = coap_oscore._record(1234567)
@@ -490,6 +510,24 @@ def test_attach_when_done_already_then_value_error():
     memory = Memory(0)
     raises(ValueError, coap_oscore.attach, engine, [], memory, contains="attached already")
     eq((memory.saves, len(engine._extensions)), (0, 1))
+
+
+def test_attach_when_given_names_of_files_then_reads_them_and_lets_the_reader_go():
+    """attach(): contexts and store as names; coap_oscore_keys is needed at the start only."""
+    path = "oscore_test.seq"
+    try:
+        coap_oscore_keys.create(coap_oscore.FileStore(path))
+        with open(FILE, "w") as file:
+            file.write(GOOD)
+        oscore = coap_oscore.attach(fake.engine(), FILE, path)
+        eq([context.recipient_id for context in oscore.contexts], [b"\x01", b"\x01"])
+        eq("coap_oscore_keys" in sys.modules, False)
+        eq(coap_oscore.FileStore(path).load(), 64)
+    finally:
+        sys.modules["coap_oscore_keys"] = coap_oscore_keys
+        for name in (FILE, path + "0", path + "1"):
+            if name in os.listdir():
+                os.remove(name)
 
 
 class Cache(Memory):
