@@ -597,7 +597,7 @@ def test_upload_when_4_13_asks_for_blocks_of_the_same_size_then_it_has_ended():
 
 
 def test_answer_when_its_block_options_ask_for_nothing_then_it_is_the_response():
-    """RFC 7959 sections 2.4 and 2.9.3: what went whole does not go again in blocks unless 4.13 asks for smaller ones."""
+    """RFC 7959 sections 2.4 and 2.9.3: what went whole goes again only if 4.13 asks for smaller blocks."""
     for code, fields in (
         (coap.REQUEST_ENTITY_TOO_LARGE, {"block2": 0}),
         (coap.REQUEST_ENTITY_TOO_LARGE, {"block1": 2}),

@@ -193,6 +193,16 @@ def test_peers_when_there_are_too_many_then_the_oldest_is_forgotten():
 # ---- Echo values ----
 
 
+def test_peers_when_one_of_a_full_table_proves_itself_again_then_nobody_goes():
+    """It has its place; and of those forgotten the latest Echo counts."""
+    served = Served(verified=2)
+    for peer in (PEER, OTHER, OTHER):
+        served.now_ms += 10
+        echo = served.challenge("lock", coap.PUT, peer)
+        check.eq(served.code("lock", coap.PUT, peer, echo=echo), coap.CHANGED)
+    check.eq((served.echo.is_verified(PEER), served.echo.is_verified(OTHER)), (True, True))
+
+
 def test_echo_when_anything_in_it_is_changed_then_it_proves_nothing():
     """RFC 9175 section 2.2.1: each bit, each length, that of another server, none at all."""
     served = Served()

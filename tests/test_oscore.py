@@ -231,6 +231,9 @@ def test_context_when_wrong_then_says_what_to_change():
     """RFC 8613 section 3.3."""
     raises(ValueError, coap_oscore_keys.context, bytes(15), b"", b"\1", contains="secret has 16 to 64 bytes, not 15")
     raises(ValueError, coap_oscore_keys.context, SECRET, bytes(8), b"\1", contains="sender_id has 0 to 7 bytes")
+    raises(ValueError, coap_oscore_keys.context, SECRET, b"\1", bytes(8), contains="recipient_id has 0 to 7 bytes")
+    raises(ValueError, coap_oscore_keys.context, SECRET, b"", b"\1", bytes(65), contains="salt has 0 to 64 bytes")
+    raises(ValueError, coap_oscore_keys.context, SECRET, b"", b"\1", b"", bytes(65), contains="id_context has 0 to 64")
     raises(ValueError, coap_oscore_keys.context, SECRET, b"\1", b"\1", contains="must differ")
     raises(TypeError, coap_oscore_keys.context, "0102030405060708", b"", b"\1", contains="secret is bytes")
 
