@@ -365,6 +365,7 @@ def test_observation_when_the_peer_is_unverified_then_4_01():
     check.eq(served.runs, [])
     for fields in ({}, {"observe": 1}):
         check.eq(served.code("small", **fields), coap.CONTENT)
+    check.eq(served.code("small", coap.PUT, observe=0), coap.CHANGED)  # no observation: there is none by PUT
     check.eq(served.code("small", observe=0, echo=echo), coap.CONTENT)
     check.eq(served.code("small", observe=0), coap.CONTENT)
 
@@ -508,6 +509,13 @@ def test_client_when_a_4_01_has_no_echo_then_it_is_an_answer():
         due(engine, 0)
         engine.receive(packet(code, record.mid, coap.ACK, token=record.token, **fields), PEER, 1)
         check.eq((record.is_done(), record.response.message.code, due(engine, 2)), (True, code, []))
+    engine = fake.engine()
+    coap_echo.attach(engine)
+    record = engine.send(coap.Message(coap.GET), PEER)
+    for n, fields in enumerate(({"echo": b"1"}, {})):  # nor after a challenge
+        check.eq(len(due(engine, n)), 1)
+        engine.receive(packet(coap.UNAUTHORIZED, record.mid, coap.ACK, token=record.token, **fields), PEER, n)
+    check.eq((record.is_done(), due(engine, 9)), (True, []))
 
 
 def test_client_when_the_repeated_request_is_lost_then_it_is_retransmitted():
