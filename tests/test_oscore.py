@@ -220,6 +220,19 @@ def test_opening_when_anything_was_changed_then_nothing():
         eq(coap_oscore._open(SECRET, bytes(13), b"aad", sealed[:length]), None)
 
 
+def test_nonces_when_made_then_as_the_rfc_says_byte_by_byte():
+    """RFC 8613 section 5.2: length and ID of who made the Partial IV, the Partial IV, XOR the Common IV."""
+    iv = bytes(range(243, 256))
+    number = 0x0102030405
+    for length in range(8):
+        name = bytes([201 + n for n in range(length)])
+        plain = bytes((length,)) + bytes(7 - length) + name + number.to_bytes(5, "big")
+        nonce = bytes([plain[k] ^ iv[k] for k in range(13)])
+        sender = coap_oscore.Context(name, b"other", None, None, bytes(16), bytes(16), iv)
+        recipient = coap_oscore.Context(b"other", name, None, None, bytes(16), bytes(16), iv)
+        eq((sender.sender_nonce(number), recipient.recipient_nonce(number)), (nonce, nonce), length)
+
+
 def test_context_when_printed_then_without_keys():
     """Key material is never shown."""
     context = context_1()
