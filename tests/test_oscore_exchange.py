@@ -379,7 +379,8 @@ def test_option_when_malformed_then_402():
     pair = Pair()
     datagram = pair.protected()
     values = [b"", b"\x29\0c", b"\x49\0c", b"\x89\0c", b"\x0e\0\0\0\0\0\0c", b"\x0f\0\0\0\0\0\0\0c", b"\x0a\0"]
-    values += [b"\x01\0c", b"\x01\0", b"\x08c", b"\x00", b"\x19\0", b"\x19\0\5c", b"\x19\0\2c", b"\x1d\0\0\0", bytes(256)]
+    values += [b"\x01\0c", b"\x01\0", b"\x08c", b"\x00", b"\x19\0", b"\x19\0\5c", b"\x19\0\2c", b"\x1d\0\0\0"]
+    values += [bytes(256)]
     for k in range(len(values)):
         message = coap.Message.decode(with_option(datagram, values[k]))
         message.mtype = coap.CON
