@@ -602,6 +602,14 @@ def test_confirmable_when_the_queue_is_full_then_sent_when_it_has_room():
     check.eq(all_shown(server.wait(1000)), [(CON, coap.CONTENT, True, b"1")])
 
 
+def test_confirmable_when_the_time_is_short_then_one_is_sent_at_that_time():
+    """RFC 7641 section 4.5: confirm_ms below the time for which the request is remembered."""
+    server = Observed({"confirm_ms": 60000})
+    server.ask()
+    check.eq(server.wait(59999), [])
+    check.eq([message.mtype for message in server.wait(1)], [CON])
+
+
 def test_confirmable_when_an_hour_is_over_then_one_is_sent_unasked_and_the_dead_go():
     """RFC 7641 section 4.5: a CON now and then (24 h at most) removes who is gone."""
     server = Observed({"confirm_ms": DAY_MS})
