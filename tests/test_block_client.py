@@ -475,6 +475,12 @@ def test_download_when_the_sink_raises_or_is_full_then_error():
     sink.limit_len = 3000
     check.eq((pair.send(sink=sink).error, len(sink.data)), (coap.Full, 2048))
 
+    class Starved(bytearray):
+        def __setitem__(self, at, data):
+            raise MemoryError
+
+    check.eq(pair.send(sink=Starved()).error, coap.Full)
+
 
 def test_transfer_when_sink_or_source_is_none_then_error():
     """What is wrong with them is found when the answer comes: it ends this transfer and is logged."""
@@ -582,6 +588,55 @@ def test_upload_when_4_13_asks_for_smaller_blocks_then_begins_anew_in_them():
     check.eq((message.code, message.opt.size1), (coap.REQUEST_ENTITY_TOO_LARGE, 16))
 
 
+def test_upload_when_4_13_asks_for_blocks_of_the_same_size_then_it_has_ended():
+    """RFC 7959 section 2.9.3: who says so each time must not keep the client busy for ever."""
+    for szx in (1, 2, 6):
+        script = Script(taken(), *[taken(coap.REQUEST_ENTITY_TOO_LARGE, szx)] * 5, szx=1)
+        record = script.send(coap.PUT, BODY[:80])
+        check.eq((record.response.message.code, len(script.asked)), (coap.REQUEST_ENTITY_TOO_LARGE, 2), szx)
+
+
+def test_answer_when_its_block_options_ask_for_nothing_then_it_is_the_response():
+    """RFC 7959 sections 2.4 and 2.9.3: what went whole goes again only if 4.13 asks for smaller blocks."""
+    for code, fields in (
+        (coap.REQUEST_ENTITY_TOO_LARGE, {"block2": 0}),
+        (coap.REQUEST_ENTITY_TOO_LARGE, {"block1": 2}),
+        (coap.CHANGED, {"block1": 0}),
+        (coap.NOT_FOUND, {"block2": block(0, True, 0), "payload": BODY[:16]}),
+    ):
+        script = Script(*[lambda request, reply=(code, fields): reply] * 3)
+        record = script.send(coap.PUT, BODY[:32])
+        check.eq((record.error, len(script.asked)), (None, 1), fields)
+        check.eq(record.response.message.code, code)
+
+
+def test_progress_when_called_then_nothing_may_be_received_meanwhile():
+    """As in a handler: another datagram would overwrite the message in hand."""
+    pair = Pair()
+    told = []
+    pair.send(progress=lambda done_len, total_len: told.append(pair.client._is_in_handler), sink=Sink())
+    check.eq((told, pair.client._is_in_handler), ([True] * 5, False))
+
+
+def test_request_when_one_before_or_within_a_transfer_failed_or_is_none_then_it_is_no_transfer():
+    """Blocks.send: the Transfer is of the request that it sends, of no other."""
+    pair = Pair()
+    check.raises(ValueError, pair.blocks.send, coap.Message(coap.CONTENT), SERVER, sink=Sink())
+    check.eq(getattr(pair.send(), "transfer", None).sink, BODY)
+    inner = []
+
+    class Asking(Source):
+        def readinto_at(self, buffer, offset):
+            if not inner:
+                inner.append(pair.client.send(coap.Message(coap.POST, payload=b"inner", uri_path=("t",)), SERVER))
+            return Source.readinto_at(self, buffer, offset)
+
+    check.eq(pair.send(coap.PUT, source=Asking(BODY)).error, None)
+    pair.network.run(until=inner[0].is_done)
+    check.eq((hasattr(inner[0], "transfer"), len(pair.bodies)), (False, 2))
+    check.eq(sorted(pair.bodies), [BODY, b"inner"])
+
+
 def test_upload_when_the_answer_makes_no_sense_then_format_error():
     """RFC 7959 section 2.5: another number, 2.31 to the last, 2.31 without Block1."""
     for answers in (
@@ -606,6 +661,7 @@ def test_upload_when_from_a_source_then_is_read_by_offset():
         told = []
         record = pair.send(coap.PUT, source=Source(BODY, size), progress=noting(told))
         check.eq((record.error, record.response.message.code, pair.bodies), (None, coap.CHANGED, [BODY]))
+        check.eq((record.transfer.source, record.response.message.request is record.message), (None, True))
         check.eq(told, [(offset, size) for offset in (1024, 2048, 3072, 4096, 5000)])
         check.eq(pair.messages(CLIENT)[0].opt.size1, size)
 
@@ -842,7 +898,8 @@ def test_blocking_calls_when_bodies_are_large_then_take_and_return_them():
         sink = Sink()
         check.eq(blocks.download(URI, sink).code, coap.CONTENT)
         check.eq(blocks.upload(coap.PUT, URI, Source(BODY), content_format=coap.OCTETS).code, coap.CHANGED)
-    check.eq((bytes(sink.data), stored), (BODY, [BODY, BODY]))
+        check.eq(blocks.upload(coap.PUT, URI, "\u00e4" * 1000).code, coap.CHANGED)
+    check.eq((bytes(sink.data), stored), (BODY, [BODY, BODY, b"\xc3\xa4" * 1000]))
 
 
 def test_download_when_it_fails_then_the_error_says_where_to_go_on():

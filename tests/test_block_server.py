@@ -205,6 +205,8 @@ def test_block_when_it_is_behind_the_end_then_is_refused():
         check.eq(reply.code, coap.CONTENT if num < 63 else coap.BAD_REQUEST, num)
     check.eq(server.ask(block2=block(62, False, 0)).payload, BODY[992:])
     check.eq(server.ask(block2=block(0xFFFFF, True, 6)).code, coap.BAD_REQUEST)
+    server.answer = bytes(1024)
+    check.eq(server.ask(block2=block(1, False, 6)).code, coap.BAD_REQUEST)  # just behind it
 
 
 def test_block_when_szx_is_7_then_is_refused():
@@ -215,6 +217,15 @@ def test_block_when_szx_is_7_then_is_refused():
     check.eq(server.ask(coap.PUT, b"a", block1=7).code, coap.BAD_REQUEST)
     check.eq(server.ask(coap.PUT, b"a", block1=0, block2=7).code, coap.BAD_REQUEST)
     check.eq((server.reads, server.bodies), (0, []))
+
+
+def test_last_block_when_the_body_went_on_behind_it_then_4_08():
+    """RFC 7959 section 2.9.2: that is another body, not the same block once more."""
+    server = Server()
+    for num in (0, 1):
+        check.eq(server.put(num, 0).code, coap.CONTINUE)
+    check.eq(server.ask(coap.PUT, BODY[16:32], block1=block(1, False, 0)).code, coap.REQUEST_ENTITY_INCOMPLETE)
+    check.eq(server.bodies, [])
 
 
 def test_error_when_a_block_is_asked_for_then_is_the_error():
@@ -233,6 +244,8 @@ def test_source_when_served_then_is_read_by_offset():
         check.eq(server.get_all(2), BODY[:length], length)
     reply = server.ask(block2=block(1, False, 2))
     check.eq((reply.opt.etag, reply.opt.size2), (None, None))
+    server.answer = Source(b"small")
+    check.eq(server.ask().opt.block2, None)
 
 
 def test_block_when_the_body_is_that_of_the_etag_then_2_03_without_block_and_size():
@@ -329,7 +342,7 @@ def test_discovery_when_long_then_comes_in_blocks():
         server.engine.resource("sensor/%d" % n, rt="temperature")
     body = server.get_all(4, uri_path=(".well-known", "core"))
     check.eq(body.count(b"</sensor/"), 80)
-    check.eq(body[-28:], b"</sensor/79>;rt=\"temperature\""[-28:])
+    check.eq(body[-28:], b'</sensor/79>;rt="temperature"'[-28:])
 
 
 def test_notification_when_large_then_has_block_0():
@@ -548,6 +561,10 @@ def test_body_when_nothing_comes_then_is_forgotten():
     server.forget(88000)
     check.eq(server.blocks.bodies, {})
     check.eq(server.put(3, 4, now_ms=88000).code, coap.REQUEST_ENTITY_INCOMPLETE)
+    server.put(0, 4, now_ms=90000)
+    server.put(0, 4, now_ms=95000, peer=OTHER)
+    fake.run(server.engine, 95000, 130000)  # each at its time, though nothing comes
+    check.eq(server.blocks.bodies, {})
 
 
 def test_table_when_full_then_refuses_with_5_03():
@@ -584,6 +601,10 @@ def test_body_when_it_comes_fast_then_keeps_its_place():
     server.put(1, 6, body, now_ms=20000)
     check.eq(server.put(0, 4, now_ms=25000, peer=("192.0.2.1", 9)).code, coap.SERVICE_UNAVAILABLE)
     check.eq(server.put(2, 6, body, now_ms=26000).code, coap.CONTINUE)
+    for num in (3, 4):
+        check.eq(server.put(num, 6, body, now_ms=27000).code, coap.CONTINUE)
+    reply = server.put(0, 4, now_ms=55000, peer=("192.0.2.1", 9))
+    check.eq((reply.code, reply.opt.max_age), (coap.SERVICE_UNAVAILABLE, 3))  # after 30 s of silence it is forgotten
 
 
 def test_body_when_its_peer_is_unverified_then_gives_way_to_a_verified_one():
@@ -593,6 +614,8 @@ def test_body_when_its_peer_is_unverified_then_gives_way_to_a_verified_one():
     server.put(0, 4)
     server.put(0, 4, peer=("203.0.113.66", 1))
     check.eq(server.put(0, 4, peer=OTHER).code, coap.CONTINUE)
+    check.eq(server.put(0, 4, peer=("203.0.113.67", 1)).code, coap.SERVICE_UNAVAILABLE)
+    server.blocks.is_verified = lambda peer: True  # none of these gives way
     check.eq(server.put(0, 4, peer=("203.0.113.67", 1)).code, coap.SERVICE_UNAVAILABLE)
 
 
@@ -634,10 +657,12 @@ def test_sink_when_a_body_comes_without_blocks_then_has_it():
     check.eq(bytes(sink.data), b"two")
     check.eq(server.ask(coap.PUT).code, coap.CHANGED)
     check.eq(bytes(sink.data), b"")
-    check.eq(server.bodies, [sink] * 3)
+    check.eq(server.ask(coap.PUT, bytes(1100)).code, coap.CHANGED)  # more than a block has
+    check.eq(bytes(sink.data), bytes(1100))
+    check.eq(server.bodies, [sink] * 4)
     check.eq(server.ask().code, coap.CONTENT)
     check.eq(server.get_all(4), BODY)
-    check.eq((server.bodies, server.blocks.bodies), ([sink] * 3, {}))
+    check.eq((server.bodies, server.blocks.bodies), ([sink] * 4, {}))
 
 
 def test_sink_when_the_body_does_not_come_whole_then_is_aborted():
@@ -753,6 +778,32 @@ def test_answer_to_a_post_when_large_then_is_kept_until_fetched():
     check.eq((len(server.bodies), server.blocks.bodies), (1, {}))
     check.eq(server.ask(coap.POST, block2=block(1, False, 4)).code, coap.REQUEST_ENTITY_INCOMPLETE)
     check.eq(len(server.bodies), 1)
+
+
+def test_answer_to_a_post_when_its_buffer_is_used_again_then_the_rest_is_of_the_first():
+    """What is kept is a copy; a payload that comes with a later block runs no handler."""
+    server = Server()
+    server.result = buffer = bytearray(BODY)
+    check.eq(server.ask(coap.POST, b"q", block2=4).payload, BODY[:256])
+    buffer[:] = bytes(1000)
+    check.eq(server.ask(coap.POST, block2=block(1, False, 4)).payload, BODY[256:512])
+    check.eq(server.ask(coap.POST, b"q", block2=block(2, False, 4)).payload, BODY[512:768])
+    check.eq(server.bodies, [b"q"])
+
+
+def test_answer_to_a_post_when_it_has_long_options_then_each_block_fits_a_datagram():
+    """RFC 7959 section 2.4: blocks become smaller."""
+    server = Server({"datagram_len": 128})
+
+    def answer(request, response):
+        response.opt.location_path = ("x" * 50,)
+        return BODY * 4
+
+    server.resource.post(answer)
+    for num in range(4):
+        reply = server.ask(coap.POST, block2=block(num, False, 6))
+        check.eq((reply.opt.location_path, len(reply.encode()) <= 128), (("x" * 50,), True))
+        check.eq(reply.payload, (BODY * 4)[num * 1024 :][: len(reply.payload)])
 
 
 def test_answer_when_it_is_asked_for_anew_then_the_blocks_of_the_new_one_are_kept():

@@ -193,6 +193,16 @@ def test_peers_when_there_are_too_many_then_the_oldest_is_forgotten():
 # ---- Echo values ----
 
 
+def test_peers_when_one_of_a_full_table_proves_itself_again_then_nobody_goes():
+    """It has its place; and of those forgotten the latest Echo counts."""
+    served = Served(verified=2)
+    for peer in (PEER, OTHER, OTHER):
+        served.now_ms += 10
+        echo = served.challenge("lock", coap.PUT, peer)
+        check.eq(served.code("lock", coap.PUT, peer, echo=echo), coap.CHANGED)
+    check.eq((served.echo.is_verified(PEER), served.echo.is_verified(OTHER)), (True, True))
+
+
 def test_echo_when_anything_in_it_is_changed_then_it_proves_nothing():
     """RFC 9175 section 2.2.1: each bit, each length, that of another server, none at all."""
     served = Served()
@@ -355,6 +365,7 @@ def test_observation_when_the_peer_is_unverified_then_4_01():
     check.eq(served.runs, [])
     for fields in ({}, {"observe": 1}):
         check.eq(served.code("small", **fields), coap.CONTENT)
+    check.eq(served.code("small", coap.PUT, observe=0), coap.CHANGED)  # no observation: there is none by PUT
     check.eq(served.code("small", observe=0, echo=echo), coap.CONTENT)
     check.eq(served.code("small", observe=0), coap.CONTENT)
 
@@ -498,6 +509,13 @@ def test_client_when_a_4_01_has_no_echo_then_it_is_an_answer():
         due(engine, 0)
         engine.receive(packet(code, record.mid, coap.ACK, token=record.token, **fields), PEER, 1)
         check.eq((record.is_done(), record.response.message.code, due(engine, 2)), (True, code, []))
+    engine = fake.engine()
+    coap_echo.attach(engine)
+    record = engine.send(coap.Message(coap.GET), PEER)
+    for n, fields in enumerate(({"echo": b"1"}, {})):  # nor after a challenge
+        check.eq(len(due(engine, n)), 1)
+        engine.receive(packet(coap.UNAUTHORIZED, record.mid, coap.ACK, token=record.token, **fields), PEER, n)
+    check.eq((record.is_done(), due(engine, 9)), (True, []))
 
 
 def test_client_when_the_repeated_request_is_lost_then_it_is_retransmitted():

@@ -43,7 +43,7 @@ GOOD = (
 BAD = (
     "a", "<", "</a", "</a>b", "</a>,", ",", "</a>,,</b>", "</a>;", "</a>;;ct=0", "</a>;=1", "</a>;,</b>", "</a> </b>",
     '</a>;t="', '</a>;t="x', '</a>;t="x\\', '</a>;t="x\\"', '</a>;t="x"y', '</a>;t=x"y"', '</a>;"t"=x', "</a>;t=x y",
-    '{"json": 1}', "22.5 C",
+    '{"json": 1}', "22.5 C", "</a>b</b>", "</a>;ct=0 x</b>",
 )  # fmt: skip
 
 
@@ -558,7 +558,7 @@ def test_registration_when_it_is_refused_then_it_waits_longer_each_time():
     """RFC 9176 section 5: failures; Max-Age of a 5.03"""
     with fake.Clock() as clock:
         _, directory, device = fleet()
-        directory.codes = [coap.BAD_REQUEST] * 3
+        directory.codes = [coap.BAD_REQUEST, coap.BAD_REQUEST, coap.NOT_FOUND]
         registration = Registration(device, "192.0.2.200", "node1", lt_s=100)
         run(device, registration, clock, 1000)
         check.eq(str(registration.error), "the directory answered 4.00 Bad Request")
@@ -656,6 +656,18 @@ def test_registration_when_the_directory_lies_then_it_fails_and_goes_on():
             run(device, registration, clock, 20000)
             assert isinstance(registration.error, (coap.Error, ValueError, OSError)), document
             check.eq(registration.location, None, document)
+
+
+def test_registration_when_the_location_is_not_utf_8_then_it_fails_and_goes_on():
+    """RFC 7252 section 5.10.1: hostile directories"""
+    with fake.Clock() as clock:
+        hub = Hub()
+        liar = raw_host(hub, "192.0.2.3", text_of("</rd>;rt=core.rd"))
+        liar.resource("rd").post(lambda request, response: response.add_option(8, b"\xff") and coap.CREATED)
+        device = sensor_host(hub, "192.0.2.1", "temperature", is_server=False)
+        registration = Registration(device, "192.0.2.3", "node1")
+        run(device, registration, clock, 20000)
+        check.eq((type(registration.error), registration.location), (coap.FormatError, None))
 
 
 def test_registration_when_resources_are_added_then_the_next_update_lists_them():

@@ -385,7 +385,7 @@ def test_end_when_a_notification_is_an_error_then_it_is_passed_on_and_it_has_end
         for mtype in (CON, NON):
             client = Observing(is_called)
             client.answer()
-            reply = client.notify(None, b"gone", mtype, coap.NOT_FOUND)
+            reply = client.notify(2 if is_called else None, b"gone", mtype, coap.NOT_FOUND)  # with Observe, too
             check.eq(reply, (ACK, 0, client.mid) if mtype == CON else None)
             check.eq(client.heard, [b"first", b"gone"])
             client.observation.cancel()

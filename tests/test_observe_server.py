@@ -228,6 +228,16 @@ def test_register_when_the_same_token_again_then_it_replaces():
     check.eq(len(server.change(b"3", "other")), 1)
 
 
+def test_register_when_the_same_token_is_for_another_resource_then_that_one_is_observed():
+    """RFC 7641 section 4.1: the entry is replaced."""
+    server = Observed()
+    server.ask()
+    server.ask(path=("other",))
+    server.wait(3000)
+    check.eq((server.count(), server.change(b"1")), (1, []))
+    check.eq(len(server.change(b"2", "other")), 1)
+
+
 def test_register_when_another_token_or_port_or_host_then_another_entry():
     """RFC 7641 section 4.1: the endpoint is address and port."""
     server = Observed()
@@ -322,6 +332,29 @@ def test_limit_when_a_place_is_wanted_then_the_oldest_is_asked_whether_it_is_the
     check.eq(shown(server.ask()), CONTENT_0)
 
 
+def test_limit_when_a_place_is_wanted_then_who_registered_again_lately_is_not_asked():
+    """The one asked is that which was heard of longest ago, wherever it stands in the list."""
+    server = Observed({"observers": 2})
+    for peer in (OTHER, THIRD, OTHER):
+        server.ask(peer=peer)
+        server.now_ms += 70000
+    server.ask()
+    check.eq([(message.mtype, message.remote) for message in server.due()], [(CON, THIRD)])
+
+
+def test_register_when_there_is_no_memory_for_the_host_then_there_is_no_observer():
+    """Both tables have it or none: it would be notified for ever, and no Reset find it."""
+
+    class Starved(dict):
+        def __setitem__(self, host, observers):
+            raise MemoryError
+
+    server = Observed()
+    server.extension.hosts = Starved()
+    check.raises(MemoryError, server.ask)
+    check.eq(server.count(), 0)
+
+
 def test_limit_when_0_observers_then_nobody_registers():
     """A table of size 0."""
     server = Observed({"observers": 0})
@@ -330,7 +363,13 @@ def test_limit_when_0_observers_then_nobody_registers():
 
 def test_limit_when_it_is_no_number_in_range_then_the_caller_is_told():
     """The caller's fault."""
-    for limits in ({"observers": -1}, {"per_host": 0}, {"interval_ms": 0}, {"confirm_ms": DAY_MS + 1}):
+    for limits in (
+        {"observers": -1},
+        {"observations": -1},
+        {"per_host": 0},
+        {"interval_ms": 0},
+        {"confirm_ms": DAY_MS + 1},
+    ):
         check.raises(ValueError, Observed, limits)
     check.raises(TypeError, Observed, {"observers": "8"})
 
@@ -481,6 +520,16 @@ def test_confirmable_when_the_state_keeps_changing_then_the_attempts_are_counted
     check.eq(server.count(), 0)
 
 
+def test_confirmable_when_asked_for_again_while_one_is_on_its_way_then_that_one_goes_on():
+    """RFC 7641 section 4.5.2: not two at a time for an observer."""
+    server = Observed()
+    server.ask()
+    first = server.change(b"1", confirmable=True)
+    second = server.change(b"2", confirmable=True) + server.wait(2500)
+    check.eq([message.payload for message in first + second], [b"1", b"2"])
+    check.eq((server.extension.pending, len(server.engine._open), len(server.engine._queue)), (1, 1, 0))
+
+
 def test_confirmable_when_asked_for_with_and_without_then_con():
     """What is wanted by CON stays so when another change follows before it goes."""
     server = Observed()
@@ -551,6 +600,14 @@ def test_confirmable_when_the_queue_is_full_then_sent_when_it_has_room():
     for record in records:
         record.cancel()
     check.eq(all_shown(server.wait(1000)), [(CON, coap.CONTENT, True, b"1")])
+
+
+def test_confirmable_when_the_time_is_short_then_one_is_sent_at_that_time():
+    """RFC 7641 section 4.5: confirm_ms below the time for which the request is remembered."""
+    server = Observed({"confirm_ms": 60000})
+    server.ask()
+    check.eq(server.wait(59999), [])
+    check.eq([message.mtype for message in server.wait(1)], [CON])
 
 
 def test_confirmable_when_an_hour_is_over_then_one_is_sent_unasked_and_the_dead_go():

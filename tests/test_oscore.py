@@ -1,6 +1,7 @@
 """OSCORE (RFC 8613): the RFC's vectors, contexts, sequence numbers, and protected exchanges on the virtual network."""
 
 import os
+import sys
 from binascii import hexlify, unhexlify
 
 import coap
@@ -219,6 +220,19 @@ def test_opening_when_anything_was_changed_then_nothing():
         eq(coap_oscore._open(SECRET, bytes(13), b"aad", sealed[:length]), None)
 
 
+def test_nonces_when_made_then_as_the_rfc_says_byte_by_byte():
+    """RFC 8613 section 5.2: length and ID of who made the Partial IV, the Partial IV, XOR the Common IV."""
+    iv = bytes(range(243, 256))
+    number = 0x0102030405
+    for length in range(8):
+        name = bytes([201 + n for n in range(length)])
+        plain = bytes((length,)) + bytes(7 - length) + name + number.to_bytes(5, "big")
+        nonce = bytes([plain[k] ^ iv[k] for k in range(13)])
+        sender = coap_oscore.Context(name, b"other", None, None, bytes(16), bytes(16), iv)
+        recipient = coap_oscore.Context(b"other", name, None, None, bytes(16), bytes(16), iv)
+        eq((sender.sender_nonce(number), recipient.recipient_nonce(number)), (nonce, nonce), length)
+
+
 def test_context_when_printed_then_without_keys():
     """Key material is never shown."""
     context = context_1()
@@ -230,6 +244,9 @@ def test_context_when_wrong_then_says_what_to_change():
     """RFC 8613 section 3.3."""
     raises(ValueError, coap_oscore_keys.context, bytes(15), b"", b"\1", contains="secret has 16 to 64 bytes, not 15")
     raises(ValueError, coap_oscore_keys.context, SECRET, bytes(8), b"\1", contains="sender_id has 0 to 7 bytes")
+    raises(ValueError, coap_oscore_keys.context, SECRET, b"\1", bytes(8), contains="recipient_id has 0 to 7 bytes")
+    raises(ValueError, coap_oscore_keys.context, SECRET, b"", b"\1", bytes(65), contains="salt has 0 to 64 bytes")
+    raises(ValueError, coap_oscore_keys.context, SECRET, b"", b"\1", b"", bytes(65), contains="id_context has 0 to 64")
     raises(ValueError, coap_oscore_keys.context, SECRET, b"\1", b"\1", contains="must differ")
     raises(TypeError, coap_oscore_keys.context, "0102030405060708", b"", b"\1", contains="secret is bytes")
 
@@ -365,6 +382,25 @@ def test_record_when_torn_anywhere_then_the_other_counts():
         eq(coap_oscore.Sequence(Flash(records)).take() > again.next - 1, True)
 
 
+class Worn(Flash):
+    """A memory that keeps nothing new, and does not say so."""
+
+    def write(self, k, record):
+        pass
+
+
+def test_store_when_its_memory_fails_in_silence_then_no_number_is_used_that_is_not_stored():
+    """Appendix B.1.1: what was written is read back; what was there may be gone."""
+    for records, sentence in (([b"", b""], "no sequence number is stored"), (None, "was not stored")):
+        kept = [b"", b""]
+        coap_oscore_keys.create(Flash(kept))
+        sequence = coap_oscore.Sequence(Flash(kept))
+        for _ in range(64):
+            sequence.take()
+        sequence.store = Worn(records or kept)
+        raises(coap_oscore.Exhausted, sequence.take, contains=sentence)
+
+
 def test_record_when_a_bit_is_wrong_then_not_accepted():
     """Torn-write detection."""
     record = coap_oscore._record(1234567)
@@ -490,6 +526,24 @@ def test_attach_when_done_already_then_value_error():
     memory = Memory(0)
     raises(ValueError, coap_oscore.attach, engine, [], memory, contains="attached already")
     eq((memory.saves, len(engine._extensions)), (0, 1))
+
+
+def test_attach_when_given_names_of_files_then_reads_them_and_lets_the_reader_go():
+    """attach(): contexts and store as names; coap_oscore_keys is needed at the start only."""
+    path = "oscore_test.seq"
+    try:
+        coap_oscore_keys.create(coap_oscore.FileStore(path))
+        with open(FILE, "w") as file:
+            file.write(GOOD)
+        oscore = coap_oscore.attach(fake.engine(), FILE, path)
+        eq([context.recipient_id for context in oscore.contexts], [b"\x01", b"\x01"])
+        eq("coap_oscore_keys" in sys.modules, False)
+        eq(coap_oscore.FileStore(path).load(), 64)
+    finally:
+        sys.modules["coap_oscore_keys"] = coap_oscore_keys
+        for name in (FILE, path + "0", path + "1"):
+            if name in os.listdir():
+                os.remove(name)
 
 
 class Cache(Memory):

@@ -151,6 +151,28 @@ def test_token_of_a_protected_observation_when_given_to_another_request_then_tha
     eq(record.response.message.payload, b"of the open one")
 
 
+def test_promises_when_two_peers_chose_the_same_token_then_each_gets_the_answer_to_its_own():
+    """RFC 8613 section 7.1: a token is of one peer; another token of a peer, or the same of another, is free."""
+    pair = Pair()
+    held = []
+
+    def promise(request, response):
+        held.append(response.copy(payload=b"answer %d" % len(held)))
+        return coap.LATER
+
+    pair.server.resource("late").get(promise)
+    peers = CLIENT, "elsewhere"
+    for k in (0, 1):
+        pair.receive(sealed(pair, k, b"\x01\xb4late", coap.NON, token=b"tk"), peer=peers[k])
+    for peer, token in ((CLIENT, b"other"), ("third", b"tk")):
+        request = fake.packet(coap.GET, 9300, token=token, uri_path=("temp",))
+        eq(pair.receive(request, peer=peer).code, coap.CONTENT, peer)
+    for k in (0, 1):
+        pair.server.send(held[k])
+        reply = coap.Message.decode(fake.due(pair.server, pair.network.now_ms)[-1])
+        eq(opened(pair, k, reply), (coap.CONTENT, b"answer %d" % k))
+
+
 def test_request_without_an_answer_when_its_token_is_used_again_then_that_is_answered_in_the_clear():
     """RFC 8613 section 7.1: of what is answered by silence nothing is kept that could encrypt another answer."""
     for fields in ({"no_response": 26}, {"path": ("silent",)}):
@@ -284,6 +306,15 @@ def test_outer_options_when_put_on_a_protected_request_then_they_change_nothing(
     eq(pair.calls, [b""] * 7)
 
 
+def test_outer_options_when_put_on_a_protected_response_then_they_change_nothing():
+    """RFC 8613 section 4.1: what a client reads was inside."""
+    pair = Pair()
+    record = pair.client.send(coap.Message(coap.GET, uri_path=("temp",)), SERVER)
+    reply = bytes(pair.server.receive(fake.due(pair.client, 0)[0], CLIENT, 0))
+    pair.client.receive(insert(insert(reply, 14, b"\x3c"), 16, b"\5"), SERVER, 0)
+    eq([number for number, _ in record.response.message.options], [12])
+
+
 def test_outer_proxy_scheme_and_host_when_put_on_a_protected_request_then_they_count():
     """RFC 8613 section 4.1: class U is what a proxy may act on, and we are none."""
     pair = Pair()
@@ -334,7 +365,7 @@ def test_request_inside_when_it_is_none_then_refused_and_its_number_unused():
     """RFC 8613 section 8.2: 0.00, a response's code, no option number, a second OSCORE option, no end."""
     pair = Pair()
     wrong = [b"\0", b"\x45", b"\xe1", b"\x20", b"\x01\xff", b"\x01\xf1x", b"\x01\xbftemp"]
-    wrong += [b"\x01\x90", b"\x01\x93\x09\0c"]
+    wrong += [b"\x01\x90", b"\x01\x93\x09\0c", b"\x01\x90\xd1\xec\x1a"]  # the last says No-Response, too
     for k in range(len(wrong)):
         eq(refused_with(pair.receive(sealed(pair, k, wrong[k]))), (coap.BAD_OPTION, UNDECODABLE), wrong[k])
     eq((pair.calls, pair.at_server.contexts[0].highest), ([], -1))

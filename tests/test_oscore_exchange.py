@@ -266,6 +266,10 @@ def test_no_response_when_outside_then_ignored():
     message = coap.Message.decode(pair.protected())
     message.add_option(258, 26)
     eq(pair.receive(message.encode()).code, coap.CHANGED)
+    message.mid += 1
+    eq(refused_with(pair.receive(message.encode())), (coap.UNAUTHORIZED, REPLAYED))
+    restarted = Pair(server_number=500)
+    eq(restarted.receive(message.encode()).opt.oscore is None, False)  # a challenge
 
 
 def test_request_that_wants_no_response_when_sent_then_protected():
@@ -283,6 +287,14 @@ def test_response_when_too_large_then_protected_500():
     pair.server.resources[-1](lambda request, response: bytes(1120))
     record = pair.ask()
     eq((record.error, record.response.message.code), (None, coap.INTERNAL_SERVER_ERROR))
+
+
+def test_response_with_proxy_uri_when_it_cannot_be_protected_then_500_and_nothing_in_the_clear():
+    """RFC 8613 section 4.1.3.3: what a handler returned by mistake."""
+    pair = Pair()
+    pair.server.resources[-1](lambda request, response: response.add_option(35, b"coap://a") and None)
+    reply = pair.receive(pair.protected())
+    eq((reply.code, reply.options, reply.payload), (coap.INTERNAL_SERVER_ERROR, (), b""))
 
 
 def test_discovery_when_the_links_are_many_then_as_many_as_fit_protected():
@@ -367,7 +379,8 @@ def test_option_when_malformed_then_402():
     pair = Pair()
     datagram = pair.protected()
     values = [b"", b"\x29\0c", b"\x49\0c", b"\x89\0c", b"\x0e\0\0\0\0\0\0c", b"\x0f\0\0\0\0\0\0\0c", b"\x0a\0"]
-    values += [b"\x01\0c", b"\x01\0", b"\x08c", b"\x00", b"\x19\0", b"\x19\0\5c", b"\x1d\0\0\0", bytes(256)]
+    values += [b"\x01\0c", b"\x01\0", b"\x08c", b"\x00", b"\x19\0", b"\x19\0\5c", b"\x19\0\2c", b"\x1d\0\0\0"]
+    values += [bytes(256)]
     for k in range(len(values)):
         message = coap.Message.decode(with_option(datagram, values[k]))
         message.mtype = coap.CON
@@ -398,13 +411,15 @@ def test_contexts_with_the_same_recipient_id_when_asked_then_each_is_tried():
     eq(pair.receive(datagram, 1).code, coap.CHANGED)
     for mid in (2, 3):
         eq(refused_with(pair.receive(datagram, mid)), (coap.UNAUTHORIZED, REPLAYED))
+        eq(pair.receive(pair.protected(), 10 + mid).code, coap.CHANGED)
         pair.at_server.contexts.reverse()
+    eq(len(pair.calls), 3)
     eq(pair.ask().response.message.payload, b"22.5 C")
     pair.at_client.contexts.clear()
     pair.at_client._servers.clear()
     pair.at_client.add(coap_oscore_keys.context(SECRET, b"c", b"s", id_context=b"x", server=SERVER))
     eq(pair.ask().response.message.payload, b"22.5 C")
-    eq(pair.sent(CLIENT)[-1].opt.oscore, b"\x19\2\1xc")
+    eq(pair.sent(CLIENT)[-1].opt.oscore, b"\x19\4\1xc")
 
 
 def test_contexts_when_their_keys_or_servers_are_the_same_then_value_error():
@@ -426,8 +441,9 @@ def test_too_large_datagram_when_it_has_the_token_of_a_promise_then_that_is_not_
     pair.server.resources[-1](lambda request, response: coap.LATER)
     datagram = pair.protected(token=b"tk")
     pair.receive(datagram)
-    reply = pair.receive(datagram[:1] + b"\2\0\5tk\xff" + bytes(1200))
-    eq((reply.code, reply.options), (coap.REQUEST_ENTITY_TOO_LARGE, ()))
+    for server in (pair, Pair()):  # the other has received nothing before
+        reply = server.receive(datagram[:1] + b"\2\0\5tk\xff" + bytes(1200))
+        eq((reply.code, reply.options), (coap.REQUEST_ENTITY_TOO_LARGE, ()))
 
 
 def test_code_inside_when_no_request_then_refused():
@@ -448,11 +464,14 @@ def test_code_inside_when_no_request_then_refused():
 
 def test_unprotected_error_when_received_then_unprotected_is_raised():
     """RFC 8613 section 8.2: the server's OSCORE errors are not protected."""
-    pair = Pair()
-    pair.at_server.contexts.clear()
-    record = pair.ask()
-    eq(record.error, coap_oscore.Unprotected)
-    eq((record.response.message.code, record.response.message.payload), (coap.UNAUTHORIZED, NOT_FOUND))
+    for kid, answer in ((b"x", (coap.UNAUTHORIZED, NOT_FOUND)), (b"c", (coap.BAD_REQUEST, FORGED))):
+        pair = Pair()
+        pair.at_server.contexts.clear()
+        pair.at_server.add(coap_oscore_keys.context(SECRET, b"s", kid, salt=b"another"))
+        record = pair.ask()
+        eq(record.error, coap_oscore.Unprotected)
+        eq((record.response.message.code, record.response.message.payload), answer)
+        eq(record.unprotected.payload, answer[1])
 
 
 def test_server_without_oscore_when_asked_then_402():
@@ -472,6 +491,7 @@ def test_unprotected_content_when_received_then_not_delivered():
     reply = fake.packet(coap.CONTENT, mid, coap.ACK, record.token, payload=b"forged")
     pair.client.receive(reply, SERVER, 0)
     eq((record.error, record.response, pair.client.received), (coap_oscore.Unprotected, None, None))
+    eq(record.unprotected.payload, b"forged")
 
 
 def test_protected_response_when_the_request_was_not_then_rejected():
@@ -494,6 +514,18 @@ def test_tampered_response_when_received_then_dropped_and_the_genuine_one_is_acc
         forged[k >> 3] ^= 1 << (k & 7)
         pair.client.receive(bytes(forged), SERVER, 0)
         eq((record.is_done(), pair.client.received), (False, None), k)
+    pair.client.receive(reply, SERVER, 0)
+    eq(record.response.message.payload, b"22.5 C")
+
+
+def test_response_when_its_option_is_malformed_then_dropped_and_the_genuine_one_is_accepted():
+    """RFC 8613 sections 6.1 and 8.4."""
+    pair = Pair()
+    record = pair.client.send(coap.Message(coap.GET, uri_path=("temp",)), SERVER)
+    reply = bytes(pair.server.receive(fake.due(pair.client, 0)[0], CLIENT, 0))
+    for value in (b"\xff", b"\x20", b"\x06\0\0\0\0\0\0", b"\x01", b"\x10"):
+        pair.client.receive(with_option(reply, value), SERVER, 0)
+        eq((record.is_done(), pair.client.received), (False, None), value)
     pair.client.receive(reply, SERVER, 0)
     eq(record.response.message.payload, b"22.5 C")
 
@@ -572,6 +604,26 @@ def test_server_when_restarted_then_accepts_only_what_repeats_its_echo():
     eq(pair.ask(payload=b"4").response.message.code, coap.CONTENT)
     eq(pair.ask(payload=b"5", echo=first.opt.echo).response.message.code, coap.CONTENT)
     eq(seen, [(b"3", None), (b"4", None), (b"5", None)])
+
+
+def test_challenge_when_another_context_has_the_same_recipient_id_then_made_with_the_right_one():
+    """RFC 8613 section 3.3 and Appendix B.1.2."""
+    pair = Pair(server_number=500)
+    pair.at_server.add(coap_oscore_keys.context(SECRET, b"s", b"c", id_context=b"x"))
+    for _ in range(2):
+        answer = pair.ask().response.message
+        eq((answer.code, len(answer.opt.echo)), (coap.UNAUTHORIZED, 8))
+        pair.at_server.contexts.reverse()
+
+
+def test_context_when_added_with_fresh_keys_after_a_restart_then_asked_for_no_echo():
+    """Oscore.add: is_new."""
+    for is_new, highest in ((True, -1), (False, None)):
+        pair = Pair(server_number=500)
+        context = coap_oscore_keys.context(SECRET, b"s", b"x")
+        pair.at_server.contexts.clear()
+        eq(pair.at_server.add(context, is_new) is context, True)
+        eq(context.highest, highest)
 
 
 def test_challenge_when_asked_twice_then_each_has_a_number_of_its_own():
@@ -679,6 +731,10 @@ def test_notifications_when_protected_then_each_has_a_number_and_their_order():
     eq([outer_of(message) for message in pair.sent(SERVER)], [(coap.CONTENT, [6, 9])] * 4)
     eq([message.opt.oscore for message in pair.sent(SERVER)], [b"", b"\1\0", b"\1\1", b"\1\2"])
     eq(at_client.orders, [1, 2, 3, 4])
+    context = pair.at_client.contexts[0]
+    sealed = pair.sent(SERVER)[1].payload
+    inside = coap_oscore._open(context.recipient_key, context.recipient_nonce(0), coap_oscore._aad(b"c", b"\0"), sealed)
+    eq(bytes(inside[:2]), b"\x45\x60")  # Observe inside is empty
     eq(record.response.message.payload, b"state 2")
     eq([b"state" in item[2] for item in pair.wire], [False] * len(pair.wire))
 
@@ -735,3 +791,27 @@ def test_observation_when_registered_again_with_its_token_then_one_entry():
     for k in range(5):
         pair.receive(pair.protected(observe=0, token=b"same"), k)
     eq(len(pair.at_server._exchanges), 1)
+
+
+def test_observations_when_two_peers_chose_the_same_token_then_each_is_notified_protected():
+    """RFC 7252 section 5.3.1: a token is of one peer."""
+    pair = Pair()
+    at_server = Observer(pair.server)
+    for mid, peer in ((1, CLIENT), (2, "elsewhere")):
+        pair.receive(pair.protected(observe=0, token=b"same"), mid, peer)
+    at_server.notify()
+    sent = fake.due(pair.server, pair.network.now_ms)
+    eq([outer_of(coap.Message.decode(datagram)) for datagram in sent], [(coap.CONTENT, [6, 9])] * 2)
+
+
+def test_token_of_an_observation_when_the_application_notifies_by_itself_then_refused():
+    """Tokens are not protected: without coap_observe nobody says that an observation has ended."""
+    pair = Pair()
+
+    def observed(request, response):
+        response.opt.observe = 3
+
+    pair.server.resources[-1](observed)
+    pair.receive(pair.protected(observe=0, token=b"tk"), 1)
+    reply = pair.receive(fake.packet(coap.GET, 2, token=b"tk", uri_path=("temp",)))
+    eq(refused_with(reply), (coap.BAD_REQUEST, b"Token in use"))

@@ -113,7 +113,10 @@ def test_server_when_restarted_then_the_client_repeats_by_itself():
 
 def test_server_with_echo_when_restarted_then_one_challenge_serves_both():
     """RFC 8613 Appendix B.1.2 and RFC 9175 section 2.4: the address is proved, too."""
-    must_recover(Pair(server_number=500, server_echo=True))
+    pairs = [Pair(server_number=500, server_echo=with_echo) for with_echo in (False, True)]
+    for pair in pairs:
+        must_recover(pair)
+    eq(len(pairs[1].wire), len(pairs[0].wire))
 
 
 def test_observation_when_protected_then_notified_until_cancelled():

@@ -1,4 +1,4 @@
-"""Breaks the rules of lib/coap.py and lib/coap_dtls.py one at a time: each break must fail a portable test.
+"""Breaks the rules of the library in lib/ one at a time: each break must fail a portable test.
 
     python tests/host/mutation.py             all of them
     python tests/host/mutation.py nstart mid  those with such a word in their name
@@ -22,6 +22,10 @@ FIRST = {
     "coap.py": ("test_server", "test_duplicates", "test_send", "test_endpoint", "test_codec", "test_uri",
                 "test_resources", "test_extensions", "test_groups", "test_discovery", "test_separate"),
     "coap_dtls.py": ("test_dtls",),
+    "coap_observe.py": ("test_observe_server", "test_observe_client"),
+    "coap_block.py": ("test_block_server", "test_block_client"),
+    "coap_echo.py": ("test_echo",),
+    "coap_oscore.py": ("test_oscore", "test_oscore_exchange", "test_oscore_attacks"),
 }  # fmt: skip
 TIME_LIMIT_S = 60  # a mutant that hangs is caught
 
@@ -315,7 +319,138 @@ DTLS_MUTANTS = (
     ("a wrong key is told to the client", "session.write(_DECRYPT_ERROR)", "pass"),
     ("a refused handshake ends its requests", "endpoint.end(record, Refused)", "pass"),
 )  # fmt: skip
-BY_FILE = {"coap.py": MUTANTS, "coap_dtls.py": DTLS_MUTANTS}
+
+# (rule, text of lib/coap_observe.py that occurs there once, what replaces it)
+OBSERVE_MUTANTS = (
+    # the list of observers, RFC 7641 section 4.1
+    ("a host's share of the observers", "if len(mine) < self._limits[1]:", "if True:"),
+    ("observers are limited", "if len(crowd) < self._limits[0]:", "if True:"),
+    ("the oldest observer is asked",
+     "not oldest or ticks_diff(observer[_CONFIRM_MS], oldest[_CONFIRM_MS]) < 0", "not oldest"),
+    ("a registration replaces that of its token", "observer = observer or self._add(p, resource)",
+     "observer = self._add(p, resource)"),
+    ("... for another resource, too", "            observer[_RESOURCE] = resource\n", ""),
+    ("a body in blocks is not observed", "or p[_PAYLOAD] is not None", ""),
+    ("a Reset of a late notification", "observer[_PEER] == peer and mid in observer[_MIDS]", "False"),
+    # notifications, sections 4.2 to 4.5
+    ("an error is the last notification", "            self._remove(observer)\n\n    # -- notifications",
+     "            pass\n\n    # -- notifications"),
+    ("another format is the last one", "elif code >> 5 == 2 and content_format != observer[_FORMAT]:", "elif False:"),
+    ("the interval of NON", "left_ms = min(left_ms, ticks_diff(observer[_EARLIEST_MS], now_ms))", "left_ms = 0"),
+    ("one CON at a time", "if not record and (is_con", "if (is_con"),
+    ("half of the table is left to others", "self.pending < (transmissions + 1) // 2", "True"),
+    ("who does not acknowledge goes", "            if record.error:\n", "            if False:\n"),
+    # the client, section 3
+    ("late notifications are not passed on",
+     "if heard_ms is not None and not is_newer(number, self.number, ticks_diff(engine.now_ms, heard_ms)):",
+     "if False:"),
+    ("after 128 s any number is newer", "< _HALF or wait_ms > _REORDER_MS", "< _HALF"),
+    ("an error ends it, with Observe or without", "message.code >> 5 != 2 or number is None", "number is None"),
+    ("registered again in time", "fresh_ms + 5000 + spread_ms", "fresh_ms + 50000 + spread_ms"),
+)  # fmt: skip
+
+
+# (rule, text of lib/coap_block.py that occurs there once, what replaces it)
+BLOCK_MUTANTS = (
+    # the server: bodies that come in
+    ("a reserved SZX of Block2", "if block2 & 7 == 7:", "if False:"),
+    ("a block's length", "or more and len(payload) < block_len:", ":"),
+    ("blocks in their order", "elif offset != body[_LENGTH]:", "elif False:"),
+    ("a body is of one peer and one context",
+     "return request.remote, answer, request.code, context_of and context_of(request), options",
+     "return answer, request.code, options"),
+    ("a body's limit", "if max(offset + len(data), total) > limit_len:", "if False:"),
+    ("a host's share of the bodies", "if len(crowd) < self.per_host:", "if True:"),
+    ("a slow body gives way", "max(_GRACE_MS, body[_LENGTH] * 1000 // _PACE)", "1 << 28"),
+    ("verified peers keep their places",
+     "if not self.is_verified(body[_KEY][0]) and self.is_verified(peer):", "if self.is_verified(peer):"),
+    ("idle bodies are forgotten, each at its time",
+     "                self.engine.wake(body[_UNTIL_MS])\n", "                pass\n"),
+    # the server: what goes out
+    ("unverified peers get short datagrams", "limit_len = min(limit_len, self.unverified_len)", "pass"),
+    ("a block behind the end", "if offset and total <= offset:", "if False:"),
+    ("what is kept of an answer is a copy", "payload = bytes(payload)\n            body", "pass\n            body"),
+    ("a later block of a POST runs no handler", "if request.code == _FETCH and request.payload:",
+     "if request.payload:"),
+    # the client
+    ("4.13 without end", "code == _REQUEST_ENTITY_TOO_LARGE and block & 7 < szx:",
+     "code == _REQUEST_ENTITY_TOO_LARGE and block >= 0:"),
+    ("another body's blocks", "if is_shorter or opt.etag != transfer.etag:", "if is_shorter:"),
+    ("a body that changes without end", "if not restarts or not can_repeat:", "if not can_repeat:"),
+    ("a block is where it was asked for", "or (block >> 4) * block_len != offset", ""),
+    ("a transfer is one request's",
+     "        finally:\n            self.next = None\n", "        finally:\n            pass\n"),
+)  # fmt: skip
+
+
+# (rule, text of lib/coap_echo.py that occurs there once, what replaces it)
+ECHO_MUTANTS = (
+    ("an Echo is of one peer", "self._key + stamp + repr(peer).encode()", "self._key + stamp"),
+    ("an Echo is of its time", "self._key + stamp +", "self._key +"),
+    ("nobody else can make an Echo", "self._key + stamp +", "stamp +"),
+    ("an old Echo", "if age_ms > self._limits[2]:", "if False:"),
+    ("an Echo is used once", "or used_ms is not None and ticks_diff(stamp_ms, used_ms) <= 0:\n            return False",
+     ":\n            return False"),
+    ("... also by who had to make room", "self._forgotten = used_ms", "pass"),
+    ("who is verified is so for a while", "ticks_diff(entry[0], self.engine.now_ms) > 0", "True"),
+    ("a peer in the table pushes nobody out", "if peer not in peers and len(peers)", "if len(peers)"),
+    ("verified peers are limited", "len(peers) >= self._limits[0]:", "False:"),
+    ("freshness is demanded of verified peers, too", "if not demands and self.is_verified", "if self.is_verified"),
+    ("no observation of an unverified peer", "if demands or not changes and request.opt.observe == 0:", "if demands:"),
+    ("a long answer is not sent", "        if is_long:\n", "        if False:\n"),
+    ("a handler that has run is not asked again", "if code == _GET or code == _FETCH:  # else", "if True:  # else"),
+    ("the key of a day", "if ticks_diff(now_ms, self._key_ms) >= _KEY_MS:", "if not hasattr(self, '_key'):"),
+    ("challenges without end", "or repeats == _REPEATS:", ":"),
+)  # fmt: skip
+
+
+# (rule, text of lib/coap_oscore.py that occurs there once, what replaces it)
+OSCORE_MUTANTS = (
+    # nonces and sequence numbers, RFC 8613 section 7.2 and Appendix B.1.1
+    ("our IV", "iv ^ len(sender_id) << 96", "iv ^ len(recipient_id) << 96"),
+    ("numbers go on behind the reserved ones", "self.next = stored and stored + step", "self.next = stored"),
+    ("the first write of a run is done twice",
+     "        if self.limit is None:\n            self.store.save(number)\n", ""),
+    ("two endpoints with one store", "elif stored != self.stored:", "elif False:"),
+    ("what is stored is read back", "if bytes(self.read(k)) != _record(number):", "if False:"),
+    ("no number behind the last", "if number > _LAST_NUMBER:\n            raise", "if False:\n            raise"),
+    ("a request's nonce answers once", "            exchange.nonce = None\n            outer", "            outer"),
+    ("a challenge has a nonce of its own", "exchange.nonce = None  # the request may", "pass  # the request may"),
+    # what is accepted, sections 7.4 and 8
+    ("replays", "return age >= _WINDOW or self.seen >> age & 1 != 0", "return age >= _WINDOW"),
+    ("behind the replay window",
+     "return age >= _WINDOW or self.seen >> age & 1 != 0", "return self.seen >> age & 1 != 0"),
+    ("after a restart an Echo is needed", "(context.highest is None or number <= context.asked)", "False"),
+    ("... also of what was asked for one", " or number <= context.asked)", ")"),
+    ("nothing is accepted that was not verified",
+     "        context.accept(number)\n        if has_echo", "        if has_echo"),
+    ("a request's code inside", "and lowest_code <= p[_CODE] <= highest_code", ""),
+    ("critical options inside", "elif p[_SEEN] & self.engine._critical:", "elif False:"),
+    ("late notifications of a protected resource",
+     "is_late = exchange.is_observed and number <= exchange.number", "is_late = False"),
+    ("a malformed option in a response", "        if header is None:\n            return False\n", ""),
+    # what must not be in the clear, nor bound to another request
+    ("an answer in the clear is none", "if exchange is None or not is_protected:", "if exchange is None:"),
+    ("all is to be protected",
+     "            if self._needs_all:\n                raise", "            if False:\n                raise"),
+    ("a token of a promise", "self._refusal = _TOKEN_IN_USE\n        elif", "self._refusal = 0\n        elif"),
+    ("a token of another context", "if self._is_taken(p, context):", "if False:"),
+    ("promises of two peers with one token", "exchange.token == token and exchange.remote == r[_REMOTE]",
+     "exchange.token == token"),
+    ("observations of two peers with one token",
+     "other.is_observed and other.token == exchange.token and other.remote == exchange.remote",
+     "other.is_observed and other.token == exchange.token"),
+    ("contexts with the same keys", "if context.sender_key in keys or context.recipient_key in keys:", "if False:"),
+    ("the outer No-Response", "p[_SEEN] &= ~_HAS_NO_RESPONSE  # the outer one", "pass  # the outer one"),
+)  # fmt: skip
+BY_FILE = {
+    "coap.py": MUTANTS,
+    "coap_dtls.py": DTLS_MUTANTS,
+    "coap_observe.py": OBSERVE_MUTANTS,
+    "coap_block.py": BLOCK_MUTANTS,
+    "coap_echo.py": ECHO_MUTANTS,
+    "coap_oscore.py": OSCORE_MUTANTS,
+}
 
 
 def mutate(source, mutant):
