@@ -231,6 +231,12 @@ def test_option_when_replaced_or_deleted_then_the_others_stay():
     check.eq(message.options, ((7, 61616),))
 
 
+def test_option_when_the_first_is_malformed_then_a_repeat_of_it_is_ignored_too():
+    """RFC 7252 sections 5.4.3 and 5.4.5: Content-Format of 3 bytes, and again of 1."""
+    message = coap.Message.decode(b"\x40\x01\x00\x01\xc3\0\0\0\x01\x32")
+    check.eq(message.opt.content_format, None)
+
+
 def test_options_when_set_in_a_received_message_then_the_datagram_is_unchanged():
     """RFC 7252 section 3: a received message is a view; changing it makes a message of its own."""
     data = from_hex("42031234 abcd b174 11 2a ff 6162")

@@ -453,6 +453,41 @@ def test_pace_when_the_interval_is_shorter_then_notified_as_often():
     check.eq([message.payload for message in sent], [b"%d" % n for n in range(100)])
 
 
+# ---- a handler that changes its request ----
+
+
+class Assembling:
+    """Replaces the payload, as blocks do."""
+
+    rank = 30
+    understood = 0
+
+    def request(self, request, response):
+        request.payload = b"assembled"
+
+
+def clear(request, response):
+    request.opt.accept = None
+    return b"x"
+
+
+def test_register_when_a_group_is_asked_and_the_handler_changes_its_request_then_no_observation():
+    """RFC 7641 section 4.1: as without the change."""
+    server = Observed(tuning=coap.Tuning(leisure_ms=0))
+    server.state = clear
+    server.engine.receive(packet(coap.GET, 1, NON, uri_path=("t",), observe=0, accept=0), PEER, server.now_ms, True)
+    check.eq((all_shown(server.due()), server.count()), ([(NON, coap.CONTENT, False, b"x")], 0))
+
+
+def test_register_when_a_body_was_assembled_and_the_handler_changes_its_request_then_no_observation():
+    """RFC 7641 section 4.1: its datagram has but the last block."""
+    server = Observed()
+    server.engine.attach(Assembling())
+    server.state = clear
+    check.eq(server.ask(method=coap.FETCH, payload=b"last", accept=0).opt.observe, None)
+    check.eq(server.count(), 0)
+
+
 # ---- CON notifications ----
 
 

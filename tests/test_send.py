@@ -758,6 +758,17 @@ def test_group_when_a_response_is_rejected_then_the_others_count():
     check.eq(len(record.responses), 1)
 
 
+def test_group_when_a_member_answers_again_or_too_many_do_then_acknowledged_and_ignored():
+    """RFC 7252 section 5.2.2: a CON, which a Reset would tell that nobody awaits it."""
+    for host, limit in ("192.0.2.1", 16), ("192.0.2.2", 1):
+        engine = fake.engine(group_responses=limit)
+        record = engine.send(get(), ("224.0.1.187", 5683))
+        due(engine, 0)
+        engine.receive(response(record, coap.CON, 1), ("192.0.2.1", 5683), 1)
+        reply = bytes(engine.receive(response(record, coap.CON, 2), (host, 5683), 2))
+        check.eq((reply, len(record.responses)), (empty(coap.ACK, 2), 1))
+
+
 def test_group_when_no_responses_are_kept_then_those_of_one_peer_are():
     """RFC 7252 section 8.2: the table is for groups."""
     engine, record, _ = started(group_responses=0)

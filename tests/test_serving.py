@@ -237,14 +237,14 @@ def test_process_when_requests_keep_coming_then_what_is_due_leaves_all_the_same(
 
 def test_process_when_on_end_raises_oserror_then_it_comes_out():
     """Endpoint.on_end: a file that could not be written is not taken for a recvfrom that failed."""
-    for is_polled in False, True:
+    for is_polled, error in (False, OSError), (True, OSError), (False, KeyboardInterrupt), (True, KeyboardInterrupt):
         transport = Polled()
         endpoint = transport.endpoint(is_polled)
-        endpoint.on_end = raiser(OSError(28))
+        endpoint.on_end = raiser(error(28))
         record = endpoint.send(coap.Message(coap.GET, token=b"t"), PEER)
         endpoint.process(0)
         transport.inbox.append((packet(coap.CONTENT, record.mid, coap.ACK, b"t"), PEER))
-        check.raises(OSError, endpoint.process, 0)
+        check.raises(error, endpoint.process, 0)
 
 
 def test_request_when_the_heap_is_locked_then_memory_error_and_later_ones_are_served():
