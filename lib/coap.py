@@ -1268,10 +1268,10 @@ class Tuning:
         self.leisure_ms = _check("leisure_ms", leisure_ms, 0, 600000)
         longest_ms = ack_timeout_ms * ack_random_percent // 100
         self.max_transmit_span_ms = longest_ms * ((1 << max_retransmit) - 1)
-        self.max_transmit_wait_ms = longest_ms * ((2 << max_retransmit) - 1)
+        wait_ms = longest_ms * ((2 << max_retransmit) - 1)
+        self.max_transmit_wait_ms = _check("max_transmit_wait_ms", wait_ms, 0, _FAR_MS)
         self.non_lifetime_ms = self.max_transmit_span_ms + _MAX_LATENCY_MS
-        self.exchange_lifetime_ms = self.non_lifetime_ms + _MAX_LATENCY_MS + ack_timeout_ms  # shorter, if it is long
-        _check("max_transmit_wait_ms", self.max_transmit_wait_ms, 0, _FAR_MS)
+        self.exchange_lifetime_ms = self.non_lifetime_ms + _MAX_LATENCY_MS + ack_timeout_ms
 
 
 # Life of a TransmissionRecord
@@ -1610,6 +1610,7 @@ class _Duplicates:
         self.recent = _check("recent", recent, 1, 4096)
         self.kept_per_host = _check("kept_per_host", kept_per_host, 1, 4096)
         slots = recent + _check("kept", kept, 0, 4096)
+        self.pending = []  # (peer, token, message ID, until_ms, No-Response) of what handlers promised
         self.mids = [-1] * slots  # -1: free
         self.peers = [None] * slots
         self.hosts = [None] * slots  # of the `kept` only
@@ -1632,6 +1633,13 @@ class _Duplicates:
                     return slot
         return -1
 
+    def is_promised(self, mid, peer):
+        """Whether a response to the message `mid` of `peer` was promised."""
+        for entry in self.pending:
+            if entry[2] == mid and entry[0] == peer:
+                return True
+        return False
+
     def note(self, p, slot, until_ms):
         """Fill a slot; its reply is empty. Returns it."""
         self.free(slot)
@@ -1640,11 +1648,10 @@ class _Duplicates:
         self.until_ms[slot] = until_ms
         return slot
 
-    def keep(self, p, now_ms, until_ms, pending):
+    def keep(self, p, now_ms, until_ms):
         """Fill one of the `kept` slots; returns it, or -1 if none is free and none may be taken from another message.
 
-        Not taken are those of other hosts, and of requests in `pending` (Engine._pending), to which a response was
-        promised.
+        Not taken are those of other hosts, and of requests to which a response was promised.
         """
         host = _host(p[_REMOTE])
         free = oldest = -1
@@ -1659,10 +1666,8 @@ class _Duplicates:
                 # retransmitted; but those of another port that are 100 s older are not retransmitted any more, either
                 if self.peers[slot] == p[_REMOTE]:
                     left_ms -= _MAX_LATENCY_MS
-                is_promised = False
-                for entry in pending:
-                    is_promised = is_promised or entry[2] == self.mids[slot] and entry[0] == self.peers[slot]
-                if (oldest < 0 or left_ms < oldest_ms) and not is_promised:
+                is_oldest = oldest < 0 or left_ms < oldest_ms
+                if is_oldest and not self.is_promised(self.mids[slot], self.peers[slot]):
                     oldest = slot
                     oldest_ms = left_ms
         if free < 0 or mine >= self.kept_per_host:
@@ -1764,6 +1769,11 @@ def _serving(engine):
                     if slot >= 0 and (p[_MTYPE] == NON or slot >= recent or replies[slot]):
                         reply = replies[slot] or None  # None: to a NON, or the reply to a kept request is still to come
                         continue
+                    # ... or promised, in a slot that another GET has taken meanwhile?
+                    if duplicates.is_promised(mid, p[_REMOTE]):
+                        if p[_MTYPE] == CON:
+                            reply = engine.empty(ACK, mid)
+                        continue
                 # Who is to answer it, or why not?
                 refusal = 0
                 if hooks and asked != _RENDER:
@@ -1857,12 +1867,7 @@ def _serving(engine):
                 continue
             if result is LATER:
                 if len(pending) < engine._limits[_MAX_PENDING]:
-                    slot = engine._slot
-                    forget_ms = engine.wake(until_ms[slot])
-                    if slot < recent:  # where another GET may displace it, and its duplicate would be executed
-                        if p[_MTYPE] == CON:
-                            replies[slot][:] = engine.empty(ACK, mid)
-                        engine._slot = duplicates.keep(p, engine.now_ms, forget_ms, pending)
+                    forget_ms = engine.wake(until_ms[engine._slot])
                     # a group gets no errors: of it asked is -1, and this adds the bits of _NO_ERROR
                     pending.append((p[_REMOTE], _token(p), mid, forget_ms, _unwanted(p) | asked & _NO_ERROR))
                 else:
@@ -1964,8 +1969,8 @@ class Engine:
         self._queue = []  # TransmissionRecords not sent yet
         self._answers = []  # (datagram, peer, time or None for at once): sent once, without a record
         self._is_calm = False  # whether these three are as they were when an Endpoint last looked at them
-        self._pending = []  # (peer, token, message ID, until_ms, No-Response) of what handlers promised
         self._duplicates = _Duplicates(recent, kept, kept_per_host)
+        self._pending = self._duplicates.pending
         self._wake_ms = None  # when the next thing is to be forgotten or an extension has something to do
         self._first_mid = self._reply_mid = _uint(random(2), 0, 2)  # _take_mid counts up, reply_mid down
         self._mids_used = 0  # since _first_mid, modulo 65536
@@ -2154,8 +2159,7 @@ class Engine:
         if len(data) > self.datagram_len or _index(p, data) >= 0 or p[_MTYPE] != NON or not 0 < p[_CODE] < 32:
             return
         reply = self._serve(_ANSWER_TO_GROUP)
-        leisure_ms = _uint(self.random(2), 0, 2) * (self.tuning.leisure_ms + 1) >> 16
-        at_ms = ticks_add(self.now_ms, leisure_ms)
+        at_ms = ticks_add(self.now_ms, _uint(self.random(2), 0, 2) * (self.tuning.leisure_ms + 1) >> 16)
         if self.received is not None:
             self.received.answer_ms = at_ms
         # 96: an ACK, the reply to a CON that had this message ID
@@ -2186,14 +2190,16 @@ class Engine:
         if not self._is_unwrapped and (code or p[_CODE] == FETCH):
             self._slot = duplicates.note(p, p[_MID] % duplicates.recent, until_ms)
         else:
-            self._slot = duplicates.keep(p, self.now_ms, until_ms, self._pending)
+            self._slot = duplicates.keep(p, self.now_ms, until_ms)
         return self._slot >= 0
 
     def _refusal(self, p, resource, asked):
         """The code with which the request is refused before a handler sees it, or 0; -1: by silence."""
         if asked == _RENDER:
             return 0 if resource else NOT_FOUND
-        refused = p[_SEEN] & self._critical & ~_UNDERSTOOD
+        seen = p[_SEEN]
+        code = p[_CODE]
+        refused = seen & self._critical & ~_UNDERSTOOD
         if resource is not None and resource.state:
             refused &= ~_CONDITIONAL
         if refused:
@@ -2207,11 +2213,11 @@ class Engine:
                 if p[_NUMBER] > _MAX_KNOWN and p[_NUMBER] & 1 and p[_NUMBER] not in (_PROXY_URI, _PROXY_SCHEME):
                     return BAD_OPTION
             return PROXYING_NOT_SUPPORTED
-        if p[_SEEN] & 1 << _HOP_LIMIT and not _uint_option(p, _HOP_LIMIT):
+        if seen & 1 << _HOP_LIMIT and not _uint_option(p, _HOP_LIMIT):
             return BAD_REQUEST  # RFC 8768 section 3
         if not self.resources:
             return 0
-        if p[_CODE] > IPATCH:
+        if code > IPATCH:
             return METHOD_NOT_ALLOWED
         if resource is None:
             return NOT_FOUND
@@ -2219,11 +2225,11 @@ class Engine:
             return UNAUTHORIZED
         if asked == _ANSWER_TO_GROUP and not resource.groups:
             return -1
-        if not resource.handlers[p[_CODE]] and not resource.handlers[0]:
+        if not resource.handlers[code] and not resource.handlers[0]:
             return METHOD_NOT_ALLOWED
-        if p[_SEEN] & 1 << _ACCEPT and resource.formats and _uint_option(p, _ACCEPT) not in resource.formats:
+        if seen & 1 << _ACCEPT and resource.formats and _uint_option(p, _ACCEPT) not in resource.formats:
             return NOT_ACCEPTABLE
-        if p[_SEEN] & 1 << _CONTENT_FORMAT and resource.takes is not None and p[_CODE] != GET and p[_CODE] != DELETE:
+        if seen & 1 << _CONTENT_FORMAT and resource.takes is not None and code != GET and code != DELETE:
             if _uint_option(p, _CONTENT_FORMAT) not in resource.takes:
                 return UNSUPPORTED_CONTENT_FORMAT
         return 0
@@ -2335,9 +2341,13 @@ class Engine:
         return out
 
     def answer(self, record, packed):
-        """Send the datagram `packed` in answer to `record`, a ReceptionRecord, and to its duplicates."""
-        self._answers.append((packed, record.remote, record.answer_ms))
-        self._is_calm = False
+        """Send the datagram `packed` in answer to `record`, a ReceptionRecord, and to its duplicates.
+
+        Not so to a group's request, if as many answers as `queued` wait for their leisure.
+        """
+        if record.answer_ms is None or len(self._answers) < self._limits[_MAX_QUEUED]:
+            self._answers.append((packed, record.remote, record.answer_ms))
+            self._is_calm = False
         slot = record.slot
         duplicates = self._duplicates
         if record.message.mtype == CON:
@@ -2374,7 +2384,7 @@ class Engine:
         if not is_con:
             return None
         until_ms = self.wake(ticks_add(self.now_ms, self.tuning.exchange_lifetime_ms))
-        self._duplicates.keep(p, self.now_ms, until_ms, self._pending)
+        self._duplicates.keep(p, self.now_ms, until_ms)
         return self.empty(ACK, p[_MID])
 
     def _accept(self, record, p):
@@ -2486,8 +2496,6 @@ class Engine:
         is_other = mtype > NON or code is None or not 0x3D >> (code >> 5) & 1  # the classes are 0, 2, 3, 4 and 5
         if is_other or not code and (mtype == NON or _packed_len(p, token) > 4):
             raise ValueError("send takes requests, responses, empty CONs; for ACK and RST see ReceptionRecord")
-        if p[_TUNING]:
-            _check_type("transport_tuning", p[_TUNING], Tuning)
         p[_REMOTE] = peer
         if timeout_ms is not None:
             _check("timeout_ms", timeout_ms, 0, _FAR_MS)
@@ -2516,6 +2524,9 @@ class Engine:
     def enqueue(self, message, peer, mtype, token, timeout_ms):
         """Queue `message` with type and token as given; returns its TransmissionRecord. Raises as send."""
         self._check_room()
+        tuning = message.packet[_TUNING]
+        if tuning:
+            _check_type("transport_tuning", tuning, Tuning)
         record = TransmissionRecord(self, message, peer, mtype, token, timeout_ms)
         if self.hooks and 0 < message.code < 32:
             for hook in self.hooks["outgoing"]:
@@ -2607,9 +2618,8 @@ class Engine:
             record = self._open[at]
             at += 1
             if record.next_event_ms is not None and ticks_diff(now_ms, record.next_event_ms) >= 0:
-                span_ms = (record.tuning or self.tuning).max_transmit_span_ms + _LATE_MS
-                deadline_ms = ticks_add(record.transmitted_ms, min(record.timeout_ms, span_ms))
-                if record.transmissions_left and ticks_diff(now_ms, deadline_ms) < 0:
+                most_ms = min(record.timeout_ms, (record.tuning or self.tuning).max_transmit_span_ms + _LATE_MS)
+                if record.transmissions_left and ticks_diff(now_ms, record.transmitted_ms) < most_ms:
                     return self._transmit(record, now_ms)
                 if not record.responses and not self.hooks.get("wrap"):  # keys belong to an address
                     self._names.clear()  # the peer may have another address by now
@@ -2808,9 +2818,10 @@ class Endpoint(Engine):
 
       transmissions   4    messages sent and not yet answered; 250 each in use, and the datagram
       queued          8    messages waiting for their turn; more: send raises Full; 190 in use, and the datagram
-      recent          16   duplicates of GET and FETCH known; an older one is executed again; 68, and an address
-      kept            32   duplicates of other methods, and of what was promised by LATER, known for 247 s; full: 5.03,
-                           to a NON silence; 68, an address, and a reply of more than 32 bytes
+      recent          16   duplicates of GET and FETCH known; an older one is executed again, unless an answer to it is
+                           promised by LATER; 68, and an address
+      kept            32   duplicates of other methods, known for 247 s; full: 5.03, to a NON silence; 68, an address,
+                           and a reply of more than 32 bytes
       kept_per_host   8    of them for one address; more: the oldest is forgotten; those of the sender's
                            own port count as 100 s older than they are
       pending         4    responses promised by LATER; more: 5.03; 80 in use, and an address
@@ -2975,8 +2986,11 @@ class Endpoint(Engine):
         if self._held:
             return self._held.pop(0)
         self._left = _BURST
-        if self._open and self._polled:
-            self._receive_ready(0)  # before anything is sent: an ACK that waits in the socket saves a retransmission
+        if self._open:  # read before anything is sent: an ACK that waits in the socket saves a retransmission
+            if self._polled:
+                self._receive_ready(0)
+            if self._asked and self.received is None:
+                self._ask_transports(0)
         begin_ms = now_ms = ticks_ms()
         wait_ms = _FAR_MS if timeout_ms is None else max(0, timeout_ms)
         while True:

@@ -272,6 +272,19 @@ def test_receive_when_peers_are_known_then_the_address_of_each_is_held_once():
     check.eq((len(peers), len(set([id(peer) for peer in peers]))), (16, 3))
 
 
+def test_process_when_called_seldom_then_what_came_meanwhile_is_read_before_a_request_is_given_up():
+    """RFC 7252 section 4.2: nor is anything sent again that was answered, of a transport that cannot be polled, too."""
+    for slept_ms in 3100, 60000, 600000:
+        with fake.Clock() as clock:
+            endpoint, transport = application()
+            record = endpoint.send(coap.Message(coap.POST, token=b"tk"), PEER)
+            endpoint.process(0)
+            clock.sleep_ms(slept_ms)
+            transport.inbox.append((packet(coap.CHANGED, record.mid, coap.ACK, b"tk"), PEER))
+            check.eq(endpoint.process(0).pertains_to, record)
+            check.eq((record.error, len(transport.sent)), (None, 1))
+
+
 # ---- several transports ----
 
 

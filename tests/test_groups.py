@@ -144,6 +144,15 @@ def test_request_when_as_long_as_a_datagram_may_be_then_answered():
     check.eq([len(datagram) for datagram in fake.due(engine, 1)], [64])
 
 
+def test_leisure_when_many_are_answered_by_the_application_then_no_more_wait_than_queued():
+    """RFC 7252 section 8.2: a flood of requests to a group takes no more memory than one to resources."""
+    group = Group()
+    for _ in range(50):
+        group.post(coap.GET, "r")
+        group.engine.received.respond(payload="here")
+    check.eq(len(group.answers()), 8)
+
+
 def test_reset_when_the_request_is_a_groups_then_none_goes():
     """RFC 7252 section 8.1: nor may one, sent to a program that resets what it does not know, raise there."""
     group = Group()

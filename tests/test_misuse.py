@@ -128,6 +128,16 @@ def test_send_when_its_tuning_is_none_then_typeerror_at_once():
     check.eq(client.process(0), None)
 
 
+def test_respond_when_the_tuning_of_a_message_of_its_own_is_none_then_typeerror():
+    """RFC 7252 section 5.2.2: it is retransmitted."""
+    server = endpoint()
+    server.receive(fake.packet(GET, 1), fake.PEER, 0)
+    record = server.received
+    record.ack()
+    check.raises(TypeError, record.respond, Message(CONTENT, transport_tuning=2000), contains="Tuning")
+    record.respond(payload="again")
+
+
 def test_option_when_it_is_set_beside_opt_then_attributeerror_on_cpython():
     """RFC 7252 section 5.10: MicroPython takes any attribute, and the option does not leave."""
     message = Message(GET)

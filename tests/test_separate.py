@@ -147,6 +147,36 @@ def test_request_when_it_is_doubled_after_many_others_then_the_empty_ack_again_a
         check.eq((len(slow.copies), len(slow.engine._pending)), (1, 1), method)
 
 
+def test_request_when_it_is_a_get_then_its_promise_takes_no_place_of_what_must_not_be_executed_twice():
+    """RFC 7252 section 4.5, 5.2.2: known again where nothing is kept, and a POST of another host finds room."""
+    for kept, code in ((0, coap.SERVICE_UNAVAILABLE), (1, coap.CREATED)):
+        for mtype in coap.CON, coap.NON:
+            slow = Slow(kept=kept)
+            for _ in range(2):
+                reply = slow.engine.receive(packet(coap.GET, 4660, mtype, uri_path=("slow",)), PEER, 0)
+                check.eq(reply and bytes(reply), empty(coap.ACK, 4660) if mtype == coap.CON else None)
+                for mid in range(4661, 4661 + 40):
+                    slow.ask(mid, "fast", peer=("192.0.2.9", mid))
+            check.eq(len(slow.copies), 1)
+            slow.ask(4660, mtype=mtype, peer=("192.0.2.9", 5683))
+            check.eq(len(slow.copies), 2)  # another host's
+            check.eq(slow.ask(5000, "fast", method=coap.POST, peer=("192.0.2.9", 5000)).code, code)
+
+
+def test_request_when_there_is_no_memory_for_the_promise_then_its_duplicate_is_executed():
+    """RFC 7252 section 5.2.2: an empty ACK would promise what nobody remembers."""
+    slow = Slow()
+    unwanted = coap._unwanted
+    coap._unwanted = fake.raiser(MemoryError())
+    try:
+        check.raises(MemoryError, slow.ask, 4660)
+    finally:
+        coap._unwanted = unwanted
+    check.eq(len(slow.engine._pending), 0)
+    check.eq(bytes(slow.engine.receive(packet(coap.GET, 4660, uri_path=("slow",)), PEER, 9)), empty(coap.ACK, 4660))
+    check.eq(len(slow.engine._pending), 1)
+
+
 def test_request_when_it_is_non_then_nothing_at_once_and_a_non_later():
     """RFC 7252 section 5.2.3: sent once, with nothing to wait for."""
     slow = Slow()
