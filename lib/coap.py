@@ -1771,7 +1771,7 @@ def _serving(engine):
                         reply = replies[slot] or None  # None: to a NON, or the reply to a kept request is still to come
                         continue
                     # ... or promised, in a slot that another GET has taken meanwhile?
-                    if duplicates.is_promised(mid, p[_REMOTE]):
+                    if pending and duplicates.is_promised(mid, p[_REMOTE]):
                         if p[_MTYPE] == CON:
                             reply = engine.empty(ACK, mid)
                         continue
