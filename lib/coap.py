@@ -1401,7 +1401,8 @@ class ReceptionRecord:
     def respond(self, code=CONTENT, payload=b"", **options):
         """Answer the request with a response Message, or one made of `code`, `payload` and options by name.
 
-        It is piggybacked on the ACK of a CON, or a message of its own if that went before.
+        It is piggybacked on the ACK of a CON, or a message of its own if that went before. To a request to a group it
+        goes after the leisure, and not at all while as many as `queued` wait for that.
         Raises ValueError if it was answered, its code is not that of a response, or it is too long; TypeError if
         something is beside a Message; Full if that of its own finds the queue full: try again.
         """
@@ -1770,7 +1771,7 @@ def _serving(engine):
                         reply = replies[slot] or None  # None: to a NON, or the reply to a kept request is still to come
                         continue
                     # ... or promised, in a slot that another GET has taken meanwhile?
-                    if duplicates.is_promised(mid, p[_REMOTE]):
+                    if pending and duplicates.is_promised(mid, p[_REMOTE]):
                         if p[_MTYPE] == CON:
                             reply = engine.empty(ACK, mid)
                         continue
@@ -2343,7 +2344,7 @@ class Engine:
     def answer(self, record, packed):
         """Send the datagram `packed` in answer to `record`, a ReceptionRecord, and to its duplicates.
 
-        Not so to a group's request, if as many answers as `queued` wait for their leisure.
+        Not so to a request to a group, if as many as `queued` wait for their leisure: a flood would fill the memory.
         """
         if record.answer_ms is None or len(self._answers) < self._limits[_MAX_QUEUED]:
             self._answers.append((packed, record.remote, record.answer_ms))
