@@ -20,8 +20,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PROVE = ROOT / "tests/prove"
 BIN = Path(sys.executable).parent
-PROGRAMS = ("loss", "fuzz", "spoof", "flood", "soak", "timers")
-PROGRAMS += ("blocks", "block_flood", "observe", "oscore", "together")
+PROGRAMS = (
+    "loss", "fuzz", "spoof", "flood", "soak", "timers", "blocks", "block_flood", "observe", "oscore", "together",
+)  # fmt: skip
 INTERPRETERS = ("CPython", "MicroPython")
 SMALL_HEAP = "112k"  # on 64 bits; on a board with 32 about 75 KB
 IN_SMALL_HEAP = ("flood", "soak", "block_flood", "observe")

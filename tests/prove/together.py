@@ -17,6 +17,9 @@ import hashlib
 from proving import command_line, must
 
 # isort: split
+from blocks import Sink
+from oscore import Memory
+
 import coap
 import coap_block
 import coap_echo
@@ -64,29 +67,6 @@ class Unrepeated:
         return hashlib.sha256(b"%d %d" % (self.seed, self.count)).digest()[:n]
 
 
-class Store:
-    """Sequence numbers of OSCORE that outlive a client."""
-
-    number = 0
-
-    def load(self):
-        return self.number
-
-    def save(self, number):
-        self.number = number
-
-
-class Sink:
-    """A body that comes by offset."""
-
-    def __init__(self):
-        self.data = bytearray()
-
-    def write_at(self, offset, data):
-        must(offset <= len(self.data), "a block at %d, only %d bytes before", offset, len(self.data))
-        self.data[offset:] = data
-
-
 class History:
     """One history; run() raises AssertionError if a rule was broken."""
 
@@ -99,7 +79,7 @@ class History:
         self.has_echo = self.random.below(2)
         self.has_oscore = not self.random.below(4)
         self.secrets = [b"%016d" % n for n in range(3)]
-        self.stores = [Store(), Store(), Store()]
+        self.stores = [Memory(), Memory(), Memory()]
         self.said = []  # what went wrong in handlers
         self.runs = {}  # by number of the request
         self.replies = {}  # length of the answer by number of the request
@@ -136,7 +116,7 @@ class History:
             coap_echo.attach(engine, 1 + self.random.below(4), self.any((5, 300)))
         if self.has_oscore:
             contexts = [coap_oscore_keys.context(self.secrets[n], b"s", b"c%d" % n) for n in (0, 2)]
-            coap_oscore.attach(engine, contexts, Store())
+            coap_oscore.attach(engine, contexts, Memory())
         for name, length in STATES:
             self.states[name] = 0
             engine.resource(name, obs=True).get(self.reader(name, length))
