@@ -114,6 +114,8 @@ SERVICE_UNAVAILABLE = const(163)
 GATEWAY_TIMEOUT = const(164)
 PROXYING_NOT_SUPPORTED = const(165)
 
+_CLASSES = const(0x3D)  # bit n: codes of class n are understood, 0, 2, 3, 4 and 5
+
 # Content-Formats (RFC 7252 section 12.3, RFC 7049)
 TEXT = const(0)
 LINKS = const(40)
@@ -300,7 +302,7 @@ def _index(p, data):
     if at > 12:
         return 0
     number = data[1]  # the code; from the first option on it is the option's number, and b the delta
-    if not 0x3D >> (number >> 5) & 1 or not number and n > 4:  # the classes are 0, 2, 3, 4 and 5
+    if not _CLASSES >> (number >> 5) & 1 or not number and n > 4:
         return 1
     p[_DATA] = data
     p[_MTYPE] = b >> 4 & 3
@@ -2494,7 +2496,7 @@ class Engine:
             mtype = NON if is_group else CON
         if is_group and mtype == CON:
             raise ValueError("a group takes NON only (RFC 7252 section 8.1)")
-        is_other = mtype > NON or code is None or not 0x3D >> (code >> 5) & 1  # the classes are 0, 2, 3, 4 and 5
+        is_other = mtype > NON or code is None or not _CLASSES >> (code >> 5) & 1
         if is_other or not code and (mtype == NON or _packed_len(p, token) > 4):
             raise ValueError("send takes requests, responses, empty CONs; for ACK and RST see ReceptionRecord")
         p[_REMOTE] = peer
