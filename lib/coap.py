@@ -1599,6 +1599,7 @@ def _matches(link, query):
 # ---- the table of duplicates ----
 
 _REPLY_LEN = const(32)  # a reply up to this length is kept in its slot
+_NON_SHORTER_MS = const(102000)  # so much sooner than a CON of the same age a NON is forgotten, with a usual Tuning
 
 
 class _Duplicates:
@@ -1614,7 +1615,7 @@ class _Duplicates:
         self.kept_per_host = _check("kept_per_host", kept_per_host, 1, 4096)
         slots = recent + _check("kept", kept, 0, 4096)
         self.pending = []  # (peer, token, message ID, until_ms, No-Response) of what handlers promised
-        self.mids = [-1] * slots  # -1: free
+        self.mids = [-1] * slots  # -1: free; of the `kept` a NON's has bit 16 set
         self.peers = [None] * slots
         self.hosts = [None] * slots  # of the `kept` only
         self.until_ms = [0] * slots
@@ -1628,10 +1629,10 @@ class _Duplicates:
         slot = mid % self.recent
         if self.mids[slot] == mid and self.peers[slot] == p[_REMOTE] and ticks_diff(self.until_ms[slot], now_ms) > 0:
             return slot
-        if mid not in self.mids:
+        if mid not in self.mids and mid | 1 << 16 not in self.mids:
             return -1
         for slot in range(self.recent, len(self.mids)):
-            if self.mids[slot] == mid and self.peers[slot] == p[_REMOTE]:
+            if self.mids[slot] & 0xFFFF == mid and self.peers[slot] == p[_REMOTE]:
                 if ticks_diff(self.until_ms[slot], now_ms) > 0:
                     return slot
         return -1
@@ -1665,18 +1666,21 @@ class _Duplicates:
                 free = slot
             elif self.hosts[slot] == host:
                 mine += 1
+                if self.mids[slot] >> 16:
+                    left_ms += _NON_SHORTER_MS
                 # The sender's own old messages are taken before those of another port, which may still be
                 # retransmitted; but those of another port that are 100 s older are not retransmitted any more, either
                 if self.peers[slot] == p[_REMOTE]:
                     left_ms -= _MAX_LATENCY_MS
                 is_oldest = oldest < 0 or left_ms < oldest_ms
-                if is_oldest and not self.is_promised(self.mids[slot], self.peers[slot]):
+                if is_oldest and not self.is_promised(self.mids[slot] & 0xFFFF, self.peers[slot]):
                     oldest = slot
                     oldest_ms = left_ms
         if free < 0 or mine >= self.kept_per_host:
             free = oldest
         if free >= 0:
             self.note(p, free, until_ms)
+            self.mids[free] |= p[_MTYPE] << 16
             self.hosts[free] = host
         return free
 

@@ -302,14 +302,18 @@ def test_share_when_a_host_used_it_then_its_own_oldest_is_forgotten():
 
 
 def test_share_when_the_oldest_is_not_the_first_slot_then_it_is_the_oldest():
-    """RFC 7252 section 4.5: a NON's time ends before that of a CON that came earlier."""
+    """RFC 7252 section 4.5: by when they came, though a NON's time ends before that of a CON that came earlier."""
     server = Server(kept=8, kept_per_host=3)
     server.receive(coap.POST, "short", 1, 0)
     server.receive(coap.POST, "short", 2, 10, PEER, coap.NON)
     server.receive(coap.POST, "short", 3, 20)
     server.receive(coap.POST, "short", 4, 30)
-    check.eq([server.is_duplicate(coap.POST, "short", mid, 40) for mid in (1, 3, 4)], [True] * 3)
-    check.eq(server.is_duplicate(coap.POST, "short", 2, 40, PEER, coap.NON), False)
+    check.eq(server.is_duplicate(coap.POST, "short", 2, 40, PEER, coap.NON), True)
+    check.eq([server.is_duplicate(coap.POST, "short", mid, 40) for mid in (3, 4)], [True] * 2)
+    server.receive(coap.POST, "short", 5, 50, PEER, coap.NON)
+    check.eq(server.is_duplicate(coap.POST, "short", 2, 60, PEER, coap.NON), False)
+    check.eq(server.is_duplicate(coap.POST, "short", 4, 60), True)
+    check.eq(server.is_duplicate(coap.POST, "short", 1, 60), False)
 
 
 def test_share_when_a_response_is_to_follow_then_it_is_not_forgotten():
