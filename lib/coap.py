@@ -419,14 +419,6 @@ def _fits(place, length):
     return length <= 40 or length <= (65804 if _FORMAT[place] == _ANY else _LONGEST.get(place, 255))
 
 
-def _text(value, number):
-    """The bytes `value` of option `number` as str; raises FormatError."""
-    try:
-        return str(value, "utf-8")
-    except ValueError:
-        raise FormatError("option %d is not UTF-8" % number) from None
-
-
 def _read_value(p, start, place):
     """The value under the cursor of `p`, of the option at `place`; None if it may not have that length.
 
@@ -440,7 +432,10 @@ def _read_value(p, start, place):
         return _uint(p[_DATA], start, stop)
     value = p[_DATA][start:stop]
     if kind == _STRING:
-        return _text(value, p[_NUMBER])
+        try:
+            return str(value, "utf-8")
+        except ValueError:
+            raise FormatError("option %d is not UTF-8" % p[_NUMBER]) from None
     return kind == _EMPTY or bytes(value)
 
 
