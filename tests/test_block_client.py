@@ -702,8 +702,14 @@ def test_body_when_large_both_ways_then_goes_and_comes():
         sink = Sink()
         record = pair.send(code, sink=sink, source=Source(BODY))
         check.eq((record.error, bytes(sink.data), len(pair.bodies)), (None, answer, 2))
+
+
+def test_fetch_when_its_payload_is_small_and_its_answer_large_then_the_handler_runs_for_each_block():
+    """RFC 7959 section 3.3: the payload goes with each block that is asked for."""
+    pair = Pair()
+    pair.result = BODY
     record = pair.send(coap.FETCH, b"small")
-    check.eq((record.response.message.payload, len(pair.bodies)), (answer, 7))
+    check.eq((record.response.message.payload, pair.bodies), (BODY, [b"small"] * 5))
 
 
 def test_body_when_it_is_small_and_its_answer_large_then_goes_and_comes():
