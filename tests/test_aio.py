@@ -810,6 +810,35 @@ def test_sockets_when_nothing_happens_then_nothing_is_polled():
     server.close()
 
 
+def test_sockets_when_a_task_notifies_or_sends_then_it_goes_at_once():
+    """Else the endpoint would sleep until its next event, which is 2 s away at least"""
+    import coap_observe
+
+    client, server, uri = loopback()
+    coap_observe.attach(server.endpoint, interval_ms=1)
+    texts = ["before"]
+    server.endpoint.resource("t", obs=True).get(lambda request, response: texts[-1])
+    server.endpoint.resource("seen").put(lambda request, response: texts.append(str(request.payload, "utf-8")))
+
+    async def main():
+        serving = asyncio.create_task(server.serve())
+        with client.observe(uri) as states:
+            await states.__anext__()
+            await asyncio.sleep(0.05)  # both sleep now
+            texts.append("after")
+            server.notify("t")
+            state = await asyncio.wait_for(states.__anext__(), 20)
+            client.send(coap.Message(coap.PUT, uri=uri[:-1] + "seen", payload="sent", mtype=coap.NON, no_response=26))
+            await asyncio.wait_for(until(lambda: texts[-1] == "sent"), 1.5)
+        serving.cancel()
+        await failure(serving)
+        return bytes(state.payload)
+
+    check.eq(asyncio.run(main()), b"after")
+    client.close()
+    server.close()
+
+
 def test_sockets_when_another_is_registered_then_it_is_read_too():
     """One reader for each socket"""
     client, server, _ = loopback()
