@@ -1824,6 +1824,7 @@ def _serving(engine):
             r[_TOKEN] = None
             r[_PAYLOAD] = b""
             r[_REMOTE] = p[_REMOTE]
+            r[_TUNING] = None  # which the handler before may have set
             if refusal:
                 result = REPLY
                 if refusal == SERVICE_UNAVAILABLE:
@@ -1843,6 +1844,7 @@ def _serving(engine):
                         result = result.encode()
                 except BaseException as error:
                     result = error
+                r[_MID] = None  # one that a handler has set would be that of all that is sent later
                 if p[_DATA] is not data:  # the handler has changed its request, whose header the response takes
                     _index(p, data)
                     p[_SEEN] = seen

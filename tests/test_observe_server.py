@@ -868,6 +868,26 @@ class Half:
         coap.Message.write = self.write
 
 
+def test_notification_when_the_handler_gives_its_response_an_id_then_each_has_its_own():
+    """RFC 7252 section 4.4: the ID of the registration's datagram would be that of all, and all but one duplicates."""
+    for confirmable in (False, True):
+        observed = Observed()
+
+        def state(request, response):
+            response.mid = request.mid
+            return b"x"
+
+        observed.state = state
+        observed.ask()
+        told = []
+        for _ in range(3):
+            for message in observed.change(state, confirmable=confirmable):
+                told.append(message.mid)
+                observed.reply(ACK, message)
+            observed.now_ms += 4000
+        check.eq((len(told), len(set(told)), observed.mid in told), (3, 3, False))
+
+
 def test_notification_when_there_was_no_memory_to_pack_it_then_it_is_sent_later_and_whole():
     """RFC 7641 section 4.5: its payload is the state; half of one would be another, none is told of later."""
     for confirmable in (False, True):

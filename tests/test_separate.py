@@ -55,6 +55,21 @@ def test_response_when_sent_then_it_is_a_con_with_its_own_id_and_the_requests_to
     check.eq((record.is_done(), record.error, run(slow.engine, 3100, 400000)), (True, None, []))
 
 
+def test_response_when_another_handler_has_set_id_and_tuning_of_its_own_then_not_those():
+    """RFC 7252 section 4.4: the object that handlers fill is used again, and two CONs of one ID would be duplicates."""
+    slow = Slow()
+
+    @slow.engine.resource("other")
+    def answer(request, response):
+        response.mid = request.mid
+        response.transport_tuning = coap.Tuning(max_retransmit=0)
+
+    slow.ask(7777, "other")
+    slow.ask(4660)
+    record = slow.send()
+    check.eq((head(due(slow.engine, 3000)[0])[2] != 7777, record.tuning), (True, None))
+
+
 def test_response_when_its_code_is_of_class_6_or_7_then_valueerror_and_the_promise_stays():
     """RFC 7252 section 12.1: reserved, who asked would drop it or answer with a Reset."""
     slow = Slow()
