@@ -963,7 +963,7 @@ class Message:
             p[_PAYLOAD] = bytes(p[_PAYLOAD])
             if p[_TOKEN] is None:  # the response of a handler: its request, whose token it has, will be used again
                 p[_TOKEN] = self.token
-                p[_REQUEST] = None
+                p[_REQUEST] = p[_MID] = None  # it is sent later, and a handler may have set its request's ID
         if "uri" in changes:  # first: a dict of MicroPython has no order
             copy.set_request_uri(changes.pop("uri"))
         for name in changes:
@@ -1844,7 +1844,6 @@ def _serving(engine):
                         result = result.encode()
                 except BaseException as error:
                     result = error
-                r[_MID] = None  # one that a handler has set would be that of all that is sent later
                 if p[_DATA] is not data:  # the handler has changed its request, whose header the response takes
                     _index(p, data)
                     p[_SEEN] = seen

@@ -170,7 +170,7 @@ MUTANTS = (
     # handlers and their results, sections 5.2 and 5.9
     ("a handler that raises", "except Exception as error:", "except KeyError as error:"),
     ("the hook is told", "self.log(\"handler of %s\" % resource.path, error)", "pass"),
-    ("a handler's ID is not that of others", "r[_MID] = None  # one", "pass  # one"),
+    ("a handler's ID is not that of others", "p[_REQUEST] = p[_MID] = None", "p[_REQUEST] = None"),
     ("a handler's tuning is not that of others", "r[_TUNING] = None  # which", "pass  # which"),
     ("a FormatError is the peer's fault", "_prepare(r, p, BAD_OPTION)", "_prepare(r, p, INTERNAL_SERVER_ERROR)"),
     ("a response too large", "if stop + len(r[_PAYLOAD]) >= engine.datagram_len and", "if False and"),
