@@ -1471,7 +1471,8 @@ class Resource:
 
     Used as a decorator it sets the handler of all methods; `get`, `put`, `post`, `delete` set that of one, and
     `on(method)` that of any (FETCH, PATCH, IPATCH). A handler is called with the request and the response, two
-    Messages; it fills the response, whose code is preset, or returns one of
+    Messages. It reads the request (to change it, make a copy()) and fills the response, whose code is preset, or returns
+    one of
 
       None                 the response as filled in
       an int               the code
