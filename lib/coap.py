@@ -203,6 +203,7 @@ _LENGTHS = (
 _LARGE = (35, 39, 60, 252, 258, 292)  # numbers of the places 29 to 34
 _LONGEST = {29: 1034, 32: 40}  # by place, where it is not 255: Proxy-Uri and Echo
 _NO_OPTION = const("no field or option is named ")
+_USED_AGAIN = const("what a handler was given is used again: take a copy()")
 # The options by name; the number is negative where `opt` reads and takes a tuple of several values
 _NAMES = {
     "if_match": -1,
@@ -898,9 +899,13 @@ class Message:
     def index(self, data):
         """Make this message a view of the datagram `data` (bytes) without allocating.
 
-        Raises FormatError; then the message must not be used before another index() has succeeded.
+        Raises FormatError; then the message must not be used before another index() has succeeded. ValueError for the
+        response that a handler is given, which is filled.
         """
-        at = _index(self.packet, data)
+        p = self.packet
+        if p[_REQUEST] and not p[_START]:
+            raise ValueError(_USED_AGAIN)
+        at = _index(p, data)
         if at >= 0:
             raise FormatError("not CoAP: wrong at byte %d" % at)
 
@@ -2484,7 +2489,7 @@ class Engine:
         on a board, and the datagram; with an extension as much for a copy, so that `message` may be used again at once.
         """
         if message is self._request or message is self._response:
-            raise ValueError("what a handler was given is used again: send a copy()")
+            raise ValueError(_USED_AGAIN)
         p = message.packet
         peer = p[_REMOTE] if remote is None else remote
         mtype = p[_MTYPE]

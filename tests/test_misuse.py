@@ -174,6 +174,25 @@ def test_send_when_given_what_a_handler_was_given_then_valueerror():
         check.raises(ValueError, engine.send, message, contains="copy()")
 
 
+def test_index_when_called_on_the_response_of_a_handler_then_valueerror_and_the_server_goes_on():
+    """It would be a datagram's from then on, which the next response cannot be written into: none would ever leave."""
+    engine = fake.engine()
+    kept = fake.packet(CONTENT, 7, coap.ACK, payload="kept")
+
+    def forward(request, response):
+        copy = response.copy()
+        copy.index(kept)
+        check.eq(copy.payload, b"kept")
+        response.clear().index(kept)
+
+    engine.resource("r").get(forward)
+    errors = []
+    engine.log = lambda text, error: errors.append(str(error))
+    for mid in 1, 2:
+        check.eq(fake.ask(engine, fake.packet(GET, mid, uri_path=("r",))).code, coap.INTERNAL_SERVER_ERROR)
+    check.eq("copy()" in errors[1], True)
+
+
 def test_wait_when_the_record_is_another_endpoints_then_valueerror():
     """It would never end."""
     client = endpoint()
