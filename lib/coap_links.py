@@ -224,9 +224,9 @@ def _discovery(uri, filters):
 
 
 def _base(uri):
-    """Scheme and authority of `uri`, which may be no more than "host[:port]"."""
-    scheme, mark, rest = uri.partition("://")
-    return scheme + mark + rest.split("/")[0] if mark else "coap://" + uri
+    """Scheme and authority of `uri`, which may be without its scheme: "host[:port]/path"."""
+    parts = uri.split("/")
+    return "/".join(parts[:3]) if "://" in uri else "coap://" + parts[0]
 
 
 def _is_first_block(response):

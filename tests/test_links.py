@@ -256,7 +256,10 @@ def test_discover_when_a_host_answers_then_its_links_lead_there():
         server = sensor_host(hub, "192.0.2.1", "temperature")
         server.resource("led", rt="light").get(text_of("on"))
         client = hub.host("192.0.2.9", is_server=False)
-        for host in ("192.0.2.1", "coap://192.0.2.1", "coap://192.0.2.1/", "coap://192.0.2.1:5683"):
+        for host in (
+            "192.0.2.1", "coap://192.0.2.1", "coap://192.0.2.1/", "coap://192.0.2.1:5683",
+            "192.0.2.1/", "192.0.2.1:5683/t", "coap://192.0.2.1/t",
+        ):  # fmt: skip
             links = discover(client, host)
             check.eq([link.uri for link in links], ["coap://192.0.2.1/t", "coap://192.0.2.1/led"])
         links = discover(client, "192.0.2.1", rt="temp*")
