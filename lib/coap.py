@@ -2812,7 +2812,7 @@ class Endpoint(Engine):
     Endpoint(port=None, host="0.0.0.0", family=None, sock=None, random=None, **tables)
 
       port    UDP port to serve, usually 5683; None for a client: any
-      host    address to bind, a number: "0.0.0.0" for all (an empty one receives nothing on a Pico W). A
+      host    address to bind, its own, a number: "0.0.0.0" for all (an empty one receives nothing on a Pico W). A
               computer with several in one network needs the one that clients ask: else answers leave from the one that
               the system prefers, and clients ignore them. On Linux "::" serves IPv4, too, but no IPv4 groups
       family  socket.AF_INET or AF_INET6, of what is sent to; default: as `host`, of a transport either
@@ -2868,9 +2868,8 @@ class Endpoint(Engine):
         else:
             _check_type("host", host, str)
             self._family = family or (socket.AF_INET6 if ":" in host else socket.AF_INET)
-            if port is not None:
-                _check("port", port, 0, 65535)
-                self._bound_to = self._look_up(host, port)
+            if port is not None or host.strip("0.:"):
+                self._bound_to = self._look_up(host, _check("port", 0 if port is None else port, 0, 65535))
             sock = self._open_socket(self._bound_to, ())
         self.socket = sock
         if getattr(sock, "is_secure", False):
@@ -3145,7 +3144,7 @@ class Endpoint(Engine):
         Joining again renews it, which an ESP32 needs when its WiFi was lost. Raises ValueError without a `port`, or
         for IPv6 on a board, whose firmware cannot; OSError if the system refuses.
         """
-        if self._bound_to is None:
+        if not self._port or self._bound_to is None:
             raise ValueError("a group sends to a port; give one to Endpoint")
         if self.socket is None:
             raise OSError("the endpoint has no socket now")

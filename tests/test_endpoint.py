@@ -626,16 +626,27 @@ def test_esp32_when_a_groups_datagram_is_empty_then_it_is_joined_again():
         check.eq(endpoint.socket is sockets.opened[0], True)
 
 
+def test_host_when_no_port_is_given_then_a_client_leaves_from_there():
+    """RFC 7252 section 6.4: on a computer with several addresses; what is not its own is told by bind, at once."""
+    with Sockets() as sockets:
+        sockets.host = "192.0.2.7"
+        coap.Endpoint(host="192.0.2.7")
+        for host in "0.0.0.0", "::":
+            coap.Endpoint(host=host)
+        check.eq([each.bound_to for each in sockets.opened], [("192.0.2.7", 0), None, None])
+
+
 def test_join_when_it_cannot_be_then_it_is_said():
     """RFC 7252 section 12.8: no port, no group, a group of which each network has its own, no socket now."""
     with Sockets() as sockets:
-        check.raises(ValueError, coap.Endpoint().join, "224.0.1.187", contains="port")
+        for port in None, 0:  # any port: nobody sends to that
+            check.raises(ValueError, coap.Endpoint(port=port).join, "224.0.1.187", contains="port")
         endpoint = coap.Endpoint(port=5683)
         check.raises(ValueError, endpoint.join, "192.0.2.1", contains="224.0.0.0")
         check.raises(ValueError, endpoint.join, "ff02::fd", contains="interface")
         endpoint.socket = None
         check.raises(OSError, endpoint.join, "224.0.1.187")
-        check.eq(len(sockets.opened), 2)
+        check.eq(len(sockets.opened), 3)
 
 
 def test_random_when_given_then_it_is_used():
