@@ -505,7 +505,7 @@ def _encode_value(number, value):
     kind = _FORMAT[place]
     if (kind == _STRING or kind == _ANY) and isinstance(value, str):
         value = value.encode()
-    elif (kind == _UINT or kind == _ANY) and isinstance(value, int):
+    elif (kind == _UINT or kind == _ANY) and isinstance(value, int) and value is not True:
         value = _uint_bytes(value)
     elif kind == _EMPTY and value is True:
         value = b""
@@ -679,7 +679,7 @@ def _set_option(p, name, value, error=TypeError):
     if value is None or value is False:
         _remove(p, abs(number))
     elif number < 0:
-        if isinstance(value, str) or isinstance(value, _BYTES):
+        if isinstance(value, str) or isinstance(value, _BYTES) or isinstance(value, dict):
             raise TypeError("%s takes a tuple of values" % name)
         _replace(p, -number, value)
     else:

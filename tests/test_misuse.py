@@ -148,6 +148,20 @@ def test_option_when_it_is_set_beside_opt_then_attributeerror_on_cpython():
     check.eq(message.options, ())
 
 
+def test_option_when_its_values_are_no_tuple_then_typeerror():
+    """RFC 7252 section 5.10.1: of a dict only the names would leave."""
+    for wrong in {"rt": "temp"}, "rt=temp", b"rt=temp":
+        check.raises(TypeError, Message, GET, uri_query=wrong, contains="tuple of values")
+    check.eq(Message(GET, uri_query=["a=1", "b"]).opt.uri_query, ("a=1", "b"))
+
+
+def test_option_when_a_number_is_true_then_typeerror():
+    """RFC 7641 section 2: observe=True would be 1, which ends an observation; to MicroPython True is no int."""
+    for name in "observe", "max_age", "accept":
+        check.raises(TypeError, Message, GET, contains="True", **{name: True})
+    check.raises(TypeError, Message(GET).add_option, 2048, True, contains="True")
+
+
 def test_send_when_given_no_message_then_typeerror():
     """send takes a Message; request takes a URI."""
     client = endpoint()
