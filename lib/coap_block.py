@@ -547,6 +547,8 @@ class Blocks:
         args = (method, uri, b"", timeout_ms)
         if isinstance(source, str):
             source = source.encode()
+        if source is None:
+            raise TypeError("upload takes a source, not None")
         return self._with(self.engine.request, args, options, None, source, 0, None, progress)
 
     def _with(self, send, args, options, sink, source, offset, etag, progress):

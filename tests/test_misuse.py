@@ -270,6 +270,14 @@ def test_extension_when_given_a_path_for_a_resource_then_valueerror():
         check.raises(ValueError, blocks.sink, wrong, contains="resource()")
 
 
+def test_upload_when_there_is_no_source_then_typeerror_before_anything_is_sent():
+    """RFC 7959 section 2.5: what has forgotten to return its source would empty what is there."""
+    client = endpoint()
+    blocks = coap_block.attach(client)
+    check.raises(TypeError, blocks.upload, PUT, "coap://192.0.2.1/x", None, timeout_ms=10, contains="source")
+    check.eq(client.socket.sent, [])
+
+
 def test_register_socket_when_given_no_socket_then_typeerror():
     """What cannot receive would be found at the next process()."""
     check.raises(TypeError, coap.Endpoint, sock=5, contains="recvfrom")
