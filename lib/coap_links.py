@@ -188,7 +188,8 @@ def find(links, **filters):
     """Those of `links` that pass all filters, in their order (RFC 6690 section 4.1).
 
     A filter is the name of an attribute, `if_` for "if", or href, and the value that is to be there: the whole
-    value or one word of it. "temp*" is a prefix, an int is written out (ct=40), True only asks for the attribute.
+    value or one word of it. "temp*" is a prefix, an int is written out (ct=40), True only asks for the attribute, None
+    is no filter.
     """
     return [link for link in links if _passes(link, filters)]
 
@@ -198,6 +199,8 @@ def _passes(link, filters):
         name = key.rstrip("_")
         values = [link.target] if name == "href" else link.attributes.get(name)
         wanted = filters[key]
+        if wanted is None:
+            continue
         if values is None or wanted is not True and not _has(values + link.words(name), str(wanted)):
             return False
     return True
@@ -218,7 +221,7 @@ def _discovery(uri, filters):
     """The request that asks `uri`, of a host, for the links that pass the filters."""
     request = coap.Message(_GET, uri=uri + "/.well-known/core")
     for key in filters:
-        if filters[key] is not True:  # RFC 6690 has no query for that
+        if filters[key] is not True and filters[key] is not None:  # RFC 6690 has no query for that
             request.add_option(_URI_QUERY, "%s=%s" % (key.rstrip("_"), filters[key]))
     return request
 
@@ -350,7 +353,8 @@ class Registration:
         self.lt_s = lt_s
         self.queries = ["ep=" + ep, "lt=%d" % lt_s]
         for name in parameters:
-            self.queries.append("%s=%s" % (name, parameters[name]))
+            if parameters[name] is not None:
+                self.queries.append("%s=%s" % (name, parameters[name]))
         self.directory = directory
         self._first = _REGISTER if directory[len(_base(directory)) :].strip("/") else _FIND
         self._begin()

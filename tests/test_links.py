@@ -268,6 +268,16 @@ def test_discover_when_a_host_answers_then_its_links_lead_there():
         check.eq(discover(client, "192.0.2.1", rt="nothing"), [])
 
 
+def test_discover_when_a_filter_is_none_then_it_is_none():
+    """RFC 6690 section 4.1: as an attribute that is None is none; rt=None was asked for, and no host has that."""
+    with fake.Clock():
+        hub = Hub()
+        sensor_host(hub, "192.0.2.1", "temperature")
+        client = hub.host("192.0.2.9", is_server=False)
+        check.eq([link.target for link in discover(client, "192.0.2.1", rt=None)], ["/t"])
+        check.eq(Registration(client, "coap://192.0.2.8/rd", "n", d=None).queries, ["ep=n", "lt=90000"])
+
+
 def test_discover_when_the_server_does_not_filter_then_we_do():
     """RFC 6690 section 4: a server need not support filters"""
     asked = []
