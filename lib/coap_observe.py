@@ -137,6 +137,7 @@ class Observe:
         each observer: states between are skipped. Allowed in handlers. Allocates about 600 bytes for a moment.
         Raises ValueError if there is no resource with obs=True at `path`.
         """
+        coap._check_type("confirmable", confirmable, bool)
         message = coap.Message(_GET, mtype=_CON, mid=0, uri_path=path.split("/") if path else ())
         message.index(message.encode())
         p = message.packet

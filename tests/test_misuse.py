@@ -278,6 +278,16 @@ def test_upload_when_there_is_no_source_then_typeerror_before_anything_is_sent()
     check.eq(client.socket.sent, [])
 
 
+def test_notify_when_given_a_value_then_typeerror():
+    """RFC 7641 section 4.2: its handler tells the state; the value would be lost, and each notification a CON."""
+    server = endpoint()
+    server.resource("temp", obs=True)
+    coap_observe.attach(server)
+    for value in "22.5", 22.5, b"22.5":
+        check.raises(TypeError, server.notify, "temp", value, contains="confirmable")
+    server.notify("temp", True)
+
+
 def test_register_socket_when_given_no_socket_then_typeerror():
     """What cannot receive would be found at the next process()."""
     check.raises(TypeError, coap.Endpoint, sock=5, contains="recvfrom")
