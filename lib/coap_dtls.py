@@ -265,7 +265,7 @@ class Transport(_Stream):
         self.family = getattr(sock, "family", None)  # for Endpoint.resolve
         if sock is None:
             self.family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            self._at = (socket.getaddrinfo(host, port)[0][-1] if port else None,)
+            self._at = (socket.getaddrinfo(host, port or 0)[0][-1] if port or host.strip("0.:") else None,)
             self._open()
         elif self._poller:
             self._poller.register(sock, select.POLLIN)

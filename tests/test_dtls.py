@@ -1132,6 +1132,17 @@ def test_transport_when_the_port_is_none_then_value_error():
         raises(ValueError, coap_dtls.Transport, 70000, keys={"a": KEY}, contains="port")
 
 
+def test_host_when_no_port_is_given_then_a_client_leaves_from_there():
+    """As of an Endpoint; it was ignored."""
+    if coap.socket is None:
+        raise Skip("no sockets")
+    with Net():
+        for host, is_bound in ("127.0.0.1", True), ("0.0.0.0", False):
+            transport = coap_dtls.Transport(host=host, psk_identity="a", psk_key=KEY)
+            eq(transport._at[0] is not None, is_bound, host)
+            transport.close()
+
+
 def test_endpoint_when_given_another_transport_of_coaps_then_value_error():
     """Answers leave from one socket, in whose sessions those of another are unknown."""
     with Net() as net:
