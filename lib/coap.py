@@ -2305,12 +2305,12 @@ class Engine:
                 raise result
             if result is LATER or result is NO_RESPONSE:
                 return result
-            if result is not None:
+            if isinstance(result, int):
+                response.code = result
+            elif result is not None:
                 if isinstance(result, tuple):
                     response.code, result = result
-                if isinstance(result, int):
-                    response.code = result
-                elif self.sends_blocks and hasattr(result, "readinto_at"):
+                if self.sends_blocks and hasattr(result, "readinto_at"):
                     r[_PAYLOAD] = result
                 else:
                     response.payload = result

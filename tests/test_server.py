@@ -168,6 +168,14 @@ def test_response_when_it_just_fits_then_it_is_sent_else_5_00():
     check.eq(served.log, [("the response is longer than datagram_len", 53)])
 
 
+def test_result_when_the_payload_beside_a_code_is_a_number_then_5_00():
+    """RFC 7252 section 5.9: a reading of 70 was sent as 2.06 and one of 132 as 4.04: a number is no payload."""
+    for number in (7, 70, 132, True, None):
+        served = returning((coap.CONTENT, number))
+        check.eq(served.ask().code, coap.INTERNAL_SERVER_ERROR, number)
+        check.eq([type(error) for _, error in served.log], [TypeError], number)
+
+
 def test_result_when_it_is_a_source_and_nothing_sends_blocks_then_5_00():
     """RFC 7959: without coap_block there is no other way than one datagram."""
 
