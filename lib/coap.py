@@ -2755,6 +2755,7 @@ class Engine:
 # ---- I/O ----
 
 _BURST = const(16)  # datagrams that one process() handles at most
+_MAX_SENT = const(64)  # datagrams that are sent at most before sockets and clock are looked at
 _ASK_MS = const(10)  # how often a transport is asked that cannot be polled
 _REOPEN_MS = const(1000)  # how often an endpoint tries to replace a lost socket
 _IPV6 = const(41)  # this and the next four as Linux numbers them; MicroPython has no names for most
@@ -3063,10 +3064,11 @@ class Endpoint(Engine):
         self._is_calm = True
         self._due_ms = now_ms  # if this raises, the next turn tries again
         exchanges = len(self._open) + len(self._queue)
-        packed = self.due(now_ms)
-        while packed is not None:
-            self._send_datagram(packed)
+        for _ in range(_MAX_SENT):  # not for ever: what is told of one that it has ended may send the next at once
             packed = self.due(now_ms)
+            if packed is None:
+                break
+            self._send_datagram(packed)
         left_ms = self.next_ms(now_ms)
         self._due_ms = None if left_ms is None else ticks_add(now_ms, left_ms)
         if left_ms is not None:

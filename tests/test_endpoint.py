@@ -1197,3 +1197,38 @@ def test_on_end_when_it_waits_then_runtime_error():
     check.eq(len(caught), 1)
     here.on_end = None
     check.eq(here.get("coap://192.0.2.2/r").code, coap.CONTENT)
+
+
+def chained(hook, faults):
+    """(endpoint, transport) on which each datagram has another sent, by what is told of it: its on_end or log."""
+    transport = fake.Transport()
+    transport.faults = [OSError(101)] * faults
+    endpoint = coap.Endpoint(sock=transport)
+
+    def send_another(*_):
+        if len(transport.sent) + faults - len(transport.faults) < 1000:
+            endpoint.send(coap.Message(coap.POST, mtype=coap.NON, no_response=26), PEER)
+
+    setattr(endpoint, hook, send_another)
+    send_another()
+    return endpoint, transport
+
+
+def test_process_when_each_datagram_has_the_next_sent_then_it_returns_in_time():
+    """RFC 7252 section 4.3: who sends in on_end, or tells a server by log what could not be sent, did it for ever."""
+    for hook, faults in (("on_end", 0), ("log", 1000)):
+        endpoint, transport = chained(hook, faults)
+        check.eq(endpoint.process(0), None)
+        check.eq(len(transport.sent) + faults - len(transport.faults), 64, hook)
+        check.eq(endpoint.next_event_ms(), 0)
+        endpoint.process(0)
+        check.eq(len(transport.sent) + faults - len(transport.faults), 128, hook)
+
+
+def test_process_when_each_datagram_has_the_next_sent_then_it_serves_meanwhile():
+    """RFC 7252 section 4.2: a request that waits in the socket is answered between them."""
+    endpoint, transport = chained("on_end", 0)
+    endpoint.resource("r").get(lambda request, response: "text")
+    transport.inbox.append((get(1), PEER))
+    endpoint.process(0)
+    check.eq((reply(1), PEER) in transport.sent, True)
