@@ -545,10 +545,8 @@ class Blocks:
         Arguments and errors are those of download. A server that lost the first blocks gets all of them again.
         """
         args = (method, uri, b"", timeout_ms)
-        if isinstance(source, str):
-            source = source.encode()
-        if source is None:
-            raise TypeError("upload takes a source, not None")
+        if not hasattr(source, "readinto_at"):
+            source = coap.Message(payload=source).payload  # TypeError: without a source it would be a download
         return self._with(self.engine.request, args, options, None, source, 0, None, progress)
 
     def _with(self, send, args, options, sink, source, offset, etag, progress):

@@ -345,8 +345,7 @@ class Registration:
     def __init__(self, endpoint, directory, ep, lt_s=90000, **parameters):
         if not 0 < len(ep.encode()) < 64:
             raise ValueError("an endpoint name has 1 to 63 bytes, not %d" % len(ep.encode()))
-        if not 0 < lt_s <= 0xFFFFFFFF:
-            raise ValueError("a lifetime is 1 to 4294967295 seconds, not %d" % lt_s)
+        coap._check("lt_s", lt_s, 1, 0xFFFFFFFF)
         directory = directory if "://" in directory else "coap://" + directory
         self.endpoint = endpoint
         self.location = self.error = None

@@ -705,6 +705,8 @@ def test_registration_when_links_or_arguments_do_not_fit_then_value_error():
             check.raises(ValueError, Registration, device, "192.0.2.200", ep)
         for lt_s in (0, -1, 1 << 32):
             check.raises(ValueError, Registration, device, "192.0.2.200", "node1", lt_s)
+        # a float was taken, and came out of tick() as TypeError when the directory had answered
+        check.raises(TypeError, Registration, device, "192.0.2.200", "node1", 3600.0, contains="lt_s is an int")
         check.raises(ValueError, Registration, device, "coap://192.0.2.200#x", "node1")
         check.raises(ValueError, Registration, device, "192.0.2.200", "node1", title="x" * 256)
         registration = Registration(device, "192.0.2.200", "\u00e4" * 31, 0xFFFFFFFF)
