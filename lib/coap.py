@@ -1483,7 +1483,7 @@ class Resource:
       an int               the code
       str, bytes, ...      the payload; its Content-Format is the resource's `ct`
       (code, payload)      both; of an error the payload is a short text for people
-      NO_RESPONSE, LATER   none, or one that follows: see the constants
+      NO_RESPONSE, LATER   none, or one that follows: see the constants. `ct` and `etag` add nothing to that one
 
     Options of the response are at its `opt`. What a handler raises goes to the endpoint's log, and 5.00 to the client.
     `etag` sets a function that returns the ETag of the present state. With it a GET whose ETag is still right is
@@ -2983,8 +2983,9 @@ class Endpoint(Engine):
         """Send what is due and handle datagrams; returns the ReceptionRecord of one for the application, or None.
 
         Returns at the first such record, after `timeout_ms` (0: at once, 2**28 at most; None: never), or after 16
-        datagrams if there is a timeout. For the application are: a response or Reset to what send() sent, and, on an
-        endpoint without resources, every request. Requests that resources serve come back as None.
+        datagrams if there is a timeout. Of more than 64 that are due, process(0) leaves the rest to the next call.
+        For the application are: a response or Reset to what send() sent, and, on an endpoint without resources, every
+        request. Requests that resources serve come back as None.
         Raises RuntimeError inside a handler, Closed after close(), MemoryError if the heap has no room for a datagram
         in one piece.
         """

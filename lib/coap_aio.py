@@ -26,6 +26,7 @@ and a server, whose handlers are plain functions as ever:
     async def answer(later):
         await asyncio.sleep(2)
         later.payload = "22.5 C"
+        later.opt.content_format = coap.TEXT
         aio.send(later)
 
     asyncio.run(aio.serve())
