@@ -433,6 +433,17 @@ def test_full_when_a_host_has_entries_then_it_is_served_at_their_cost():
     check.eq(server.is_duplicate(coap.POST, "short", 3, 1, host(11)), True)
 
 
+def test_full_when_a_host_has_less_than_its_share_then_it_is_served_at_its_cost():
+    """RFC 7252 section 4.5: it loses its own, for there is no other it may have."""
+    server = Server(kept=3, kept_per_host=2)
+    for n in range(3):
+        server.receive(coap.POST, "short", n, 0, host(10 + n // 2))
+    check.eq(server.receive(coap.POST, "short", 90, 1, host(11))[1], coap.CREATED)
+    check.eq(server.is_duplicate(coap.POST, "short", 90, 2, host(11)), True)
+    for n in range(2):
+        check.eq(server.is_duplicate(coap.POST, "short", n, 2, host(10)), True)
+
+
 def test_full_when_the_entries_are_too_old_then_others_are_served():
     """RFC 7252 section 4.8.2: the refusal was not remembered, and nobody had to sweep."""
     server = full_server()

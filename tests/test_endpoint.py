@@ -1098,6 +1098,24 @@ def test_loopback_when_two_sockets_are_registered_then_no_record_is_lost():
         check.eq(len(set([record.mid for record in records])), 6)
 
 
+def test_loopback_when_a_socket_and_a_transport_have_records_then_none_is_lost():
+    """RFC 7252 section 5.3.2: while an exchange is open, process reads both before it sends."""
+    server, port = bound_endpoint()
+    with server, coap.Endpoint() as client:
+        server.send(coap.Message(coap.GET), PEER)
+        server.process(0)
+        transport = fake.Transport()
+        server.register_socket(transport)
+        tuning = coap.Tuning(nstart=9)
+        for n in range(3):
+            message = coap.Message(coap.POST, mid=n, mtype=coap.NON, transport_tuning=tuning)
+            client.send(message, "127.0.0.1:%d" % port)
+            client.process(0)
+            transport.inbox.append((packet(coap.POST, 100 + n, coap.NON), OTHER))
+            records = [record for record in [server.process(20), server.process(20)] if record]
+            check.eq(sorted([record.mid for record in records]), [n, 100 + n])
+
+
 def test_loopback_when_a_datagram_is_empty_or_too_large_then_the_endpoint_lives():
     """RFC 7252 section 4.6: dropped, and answered 4.13."""
     server, port = bound_endpoint(datagram_len=100)

@@ -124,6 +124,18 @@ def test_datagram_when_it_is_no_request_or_too_long_then_nobody_hears_of_it():
         check.eq((group.engine.received, group.answers()), (None, []))
 
 
+def test_datagram_when_it_is_empty_or_cut_then_there_is_no_record():
+    """RFC 7252 section 8.2: an endpoint without resources has none of an empty message, nor of the message before."""
+    engine = fake.engine()
+    engine.receive(fake.empty(coap.NON, 1), PEER, 0, True)
+    check.eq(engine.received, None)
+    engine.receive(packet(coap.GET, 2, coap.NON), PEER, 0, True)
+    check.eq(engine.received.message.mid, 2)
+    for length in range(4):
+        engine.receive(packet(coap.GET, 3, coap.NON)[:length], ("192.0.2.2", 5683), 0, True)
+        check.eq(engine.received, None)
+
+
 def test_answer_when_it_is_4_00_with_a_text_then_none_goes():
     """RFC 7252 section 8.2: the first code of the errors."""
     group = serving(lambda request, response: (coap.BAD_REQUEST, "text"))
@@ -151,6 +163,17 @@ def test_leisure_when_many_are_answered_by_the_application_then_no_more_wait_tha
         group.post(coap.GET, "r")
         group.engine.received.respond(payload="here")
     check.eq(len(group.answers()), 8)
+
+
+def test_response_when_many_of_groups_wait_then_one_to_a_single_request_goes():
+    """RFC 7252 section 8.2: only what waits for its leisure is bounded, the application's other responses are not."""
+    group = Group()
+    for _ in range(9):
+        group.post(coap.GET, "r")
+        group.engine.received.respond(payload="here")
+    check.eq(group.engine.receive(packet(coap.GET, 4660), PEER, 0), None)
+    group.engine.received.respond(payload="here")
+    check.eq([fake.head(datagram)[2] for datagram in fake.due(group.engine, 0)], [4660])
 
 
 def test_reset_when_the_request_is_a_groups_then_none_goes():

@@ -299,6 +299,16 @@ def test_promises_when_their_time_is_over_then_all_are_gone():
         check.eq(reply and reply.code, None if mtype == coap.NON else 0)
 
 
+def test_promise_when_other_things_are_forgotten_before_then_it_stays():
+    """RFC 7252 section 4.8.2: a NON's message ID is free after 130 s, the CON's response may be sent for 232 s."""
+    slow = Slow()
+    slow.ask(8, "fast", mtype=coap.NON)
+    slow.ask(7)
+    check.eq(run(slow.engine, 0, 231999), [])
+    slow.send()
+    check.eq(len(due(slow.engine, 231999)), 1)
+
+
 def test_promises_when_an_extension_wakes_late_then_they_are_forgotten_in_time():
     """RFC 7252 section 4.8.2: a tick in a day does not put off what is due in four minutes."""
 

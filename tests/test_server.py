@@ -230,6 +230,23 @@ def test_request_when_too_large_then_the_reply_to_the_one_before_stays():
     check.eq(bytes(served.engine.receive(put, PEER, 0)), first)
 
 
+def test_request_when_too_large_then_a_duplicate_in_the_first_slot_has_its_own_reply():
+    """RFC 7252 section 4.5: message ID 16 is the first slot's."""
+    served = returning("x", datagram_len=64)
+    get = packet(coap.GET, 16, uri_path=("r",))
+    first = bytes(served.engine.receive(get, PEER, 0))
+    served.ask(coap.PUT, payload=b"x" * 57)
+    check.eq(bytes(served.engine.receive(get, PEER, 0)), first)
+
+
+def test_request_when_too_large_and_cut_within_an_option_then_4_13():
+    """RFC 7252 section 5.9.2.9: the endpoint reads datagram_len + 1 bytes, so an option may seem to be malformed."""
+    served = returning("x", datagram_len=64)
+    request = packet(coap.POST, 16, uri_path=("r", "x" * 200))[:65]
+    reply = ask(served.engine, request)
+    check.eq((reply.mtype, reply.code, reply.token), (coap.ACK, coap.REQUEST_ENTITY_TOO_LARGE, b"tk"))
+
+
 # ---- Content-Format and Accept ----
 
 
@@ -283,6 +300,16 @@ def test_content_format_when_the_handler_gave_one_then_it_stays():
     served = Served(handler, ct=(coap.JSON, coap.CBOR))
     check.eq(served.ask().options, ((12, 60), (14, 3)))
     check.eq(served.ask(accept=50).options, ((12, 60), (14, 3)))
+
+
+def test_content_format_when_the_resource_has_several_and_the_handler_other_options_then_the_first():
+    """RFC 7252 section 5.10.3: without Accept, whether there are other options or not."""
+
+    def handler(request, response):
+        response.opt.max_age = 5
+        return "x"
+
+    check.eq(Served(handler, ct=(coap.JSON, coap.CBOR)).ask().opt.content_format, coap.JSON)
 
 
 def test_content_format_when_the_handler_added_other_options_then_it_is_put_in_order():
