@@ -2291,7 +2291,8 @@ class Engine:
         if etag is None:
             is_met = not opt.if_match
         else:
-            is_met = not opt.if_none_match and (not opt.if_match or b"" in opt.if_match or etag in opt.if_match)
+            # without If-None-Match there is an If-Match, else this would not have been called
+            is_met = not opt.if_none_match and (b"" in opt.if_match or etag in opt.if_match)
         if not is_met:
             return PRECONDITION_FAILED
         return (resource.handlers[p[_CODE]] or resource.handlers[0])(request, response)

@@ -414,6 +414,23 @@ def test_option_when_not_utf_8_then_formaterror_and_others_readable():
     check.eq((message.opt.uri_path, message.opt.uri_query, message.payload), (("t",), ("z",), b"a"))
 
 
+def test_code_text_when_a_code_is_known_or_not_then_the_words_of_the_rfcs_or_the_number():
+    """RFC 7252 section 12.1: requests by name, responses as class.detail with their name."""
+    for code, text in (
+        (None, "no code"),
+        (0, "Empty"),
+        (coap.GET, "GET"),
+        (coap.IPATCH, "iPATCH"),
+        (8, "0.08"),
+        (coap.ACK << 5, "2.00"),
+        (coap.CONTENT, "2.05 Content"),
+        (coap.METHOD_NOT_ALLOWED, "4.05 Method Not Allowed"),
+        (coap.PROXYING_NOT_SUPPORTED, "5.05 Proxying Not Supported"),
+        (191, "5.31"),
+    ):
+        check.eq(coap.code_text(code), text)
+
+
 def test_option_when_text_is_beyond_ascii_then_utf_8():
     """RFC 7252 section 3.2: Net-Unicode in UTF-8; the length counts bytes."""
     data = Message(GET, mtype=CON, mid=1, uri_path=("\u00e9\u3053",)).encode()

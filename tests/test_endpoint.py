@@ -285,6 +285,16 @@ def test_process_when_called_seldom_then_what_came_meanwhile_is_read_before_a_re
             check.eq((record.error, len(transport.sent)), (None, 1))
 
 
+def test_wait_when_the_exchange_ends_as_the_next_to_its_peer_begins_then_it_returns_at_once():
+    """RFC 7252 section 4.7: NSTART 1; the caller does not wait until the other is retransmitted."""
+    endpoint, transport = application(tuning=fake.EXACT)
+    with fake.Clock() as clock:
+        first = endpoint.send(coap.Message(coap.GET), PEER, 1000)
+        endpoint.send(coap.Message(coap.GET), PEER)
+        endpoint.wait(first)
+        check.eq((first.error, clock.now_ms, len(transport.sent)), (coap.Timeout, 1000, 2))
+
+
 # ---- several transports ----
 
 

@@ -225,6 +225,13 @@ def test_proxy_uri_when_elective_options_are_beside_it_then_5_05():
     check.eq(reply.code, coap.PROXYING_NOT_SUPPORTED)
 
 
+def test_proxy_uri_when_it_is_longer_than_255_bytes_then_5_05():
+    """RFC 7252 section 5.10.2: it may have 1034; critical options up to 28 may not have more than 255."""
+    client, _ = serving(lambda request, response: b"x")
+    for length in 255, 256, 1034:
+        check.eq(client.code(coap.GET, proxy_uri="coap://h/" + "x" * (length - 9)), coap.PROXYING_NOT_SUPPORTED)
+
+
 def test_groups_when_the_resource_is_for_none_then_who_asks_alone_is_served():
     """RFC 7252 section 8.2: whatever options the request has."""
     client, _ = serving(lambda request, response: b"x", groups=False)

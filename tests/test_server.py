@@ -247,6 +247,13 @@ def test_request_when_too_large_and_cut_within_an_option_then_4_13():
     check.eq((reply.mtype, reply.code, reply.token), (coap.ACK, coap.REQUEST_ENTITY_TOO_LARGE, b"tk"))
 
 
+def test_empty_message_when_too_large_then_a_reset():
+    """RFC 7252 section 4.1: with bytes behind its message ID it is malformed; and 4.13 answers requests only."""
+    served = returning("x", datagram_len=64)
+    ping = fake.empty(coap.CON, 4660)
+    check.eq(bytes(served.engine.receive(ping + bytes(61), PEER, 0)), fake.empty(coap.RST, 4660))
+
+
 # ---- Content-Format and Accept ----
 
 

@@ -282,9 +282,9 @@ MUTANTS = (
     ("records that find no room", "other.respond(SERVICE_UNAVAILABLE, max_age=_RETRY_S)", "pass"),
     ("close ends exchanges", "self.end(record, Closed)", "pass"),
     # preconditions, groups, extensions
-    ("4.12 by If-Match", "(not opt.if_match or b\"\" in opt.if_match or etag in opt.if_match)", "True"),
-    ("an empty If-Match is any", "not opt.if_match or b\"\" in opt.if_match or etag", "not opt.if_match or etag"),
-    ("4.12 by If-None-Match", "not opt.if_none_match and (not", "True and (not"),
+    ("4.12 by If-Match", "(b\"\" in opt.if_match or etag in opt.if_match)", "True"),
+    ("an empty If-Match is any", "b\"\" in opt.if_match or etag", "etag"),
+    ("4.12 by If-None-Match", "not opt.if_none_match and (b", "True and (b"),
     ("If-Match of nothing", "is_met = not opt.if_match\n", "is_met = True\n"),
     ("2.03 by ETag", "opt.etag in self._request.opt.etags:", "False:"),
     ("2.03 has no payload", "                    r[_PAYLOAD] = b\"\"\n", ""),
