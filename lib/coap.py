@@ -1094,7 +1094,7 @@ def code_text(code):
         return ("GET", "POST", "PUT", "DELETE", "FETCH", "PATCH", "iPATCH")[code - 1]
     text = "%d.%02d" % (code >> 5, code & 31)
     for name in globals():  # the words are those of the constants above: NOT_FOUND
-        if globals()[name] == code > 63 and name.isupper() and name[0] != "_":
+        if globals()[name] == code > 63 and name[0] != "_":
             for word in name.split("_"):
                 text += " " + word[0] + word[1:].lower()
     return text

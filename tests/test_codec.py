@@ -422,6 +422,7 @@ def test_code_text_when_a_code_is_known_or_not_then_the_words_of_the_rfcs_or_the
         (coap.GET, "GET"),
         (coap.IPATCH, "iPATCH"),
         (8, "0.08"),
+        (coap.CBOR, "1.28"),
         (coap.ACK << 5, "2.00"),
         (coap.CONTENT, "2.05 Content"),
         (coap.METHOD_NOT_ALLOWED, "4.05 Method Not Allowed"),
