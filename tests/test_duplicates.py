@@ -235,6 +235,14 @@ def test_write_when_others_expire_first_then_it_is_still_known():
     check.eq(server.is_duplicate(coap.POST, "long", 2, EXACT_LIFE_MS), False)
 
 
+def test_write_when_its_id_is_0_and_the_clock_wraps_after_its_lifetime_then_it_is_executed_again():
+    """RFC 7252 section 4.5: it was forgotten; else six days later its time would seem to be to come."""
+    server = Server()
+    server.receive(coap.POST, "short", 0)
+    run(server.engine, 0, EXACT_LIFE_MS)
+    check.eq(server.is_duplicate(coap.POST, "short", 0, EXACT_LIFE_MS + (1 << 29) + 1), False)
+
+
 def test_get_when_its_lifetime_is_over_then_it_is_executed_again():
     """RFC 7252 section 4.4: the peer may use the message ID for another request."""
     server = Server()

@@ -370,6 +370,24 @@ def test_response_when_a_hook_makes_it_an_error_then_that_is_remembered_for_dupl
 # ---- requests of ours ----
 
 
+def test_outgoing_when_it_is_a_ping_then_no_hook_is_called():
+    """RFC 7252 section 4.3: an empty message is no request, and stays empty."""
+    engine = fake.engine()
+    seen = []
+    engine.attach(Spy(10, seen))
+
+    class Wrapping:
+        rank = 20
+        understood = 0
+
+        def wrap(self, record, message):
+            seen.append("wrap")
+
+    engine.attach(Wrapping())
+    record = engine.send(coap.Message(0), PEER)
+    check.eq((due(engine, 0), seen), ([empty(coap.CON, record.mid)], []))
+
+
 def test_outgoing_when_a_hook_sets_outer_then_that_is_sent_in_its_place():
     """The wire has the outer message with the record's token; the record keeps the application's."""
 

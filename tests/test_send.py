@@ -139,6 +139,14 @@ def test_tuning_when_of_the_message_and_longer_or_shorter_then_its_times_hold():
     check.eq(given_up_ms(engine, record, 400000), 3100)
 
 
+def test_tuning_when_that_of_the_message_has_more_retransmissions_then_as_many():
+    """RFC 7252 section 4.8: MAX_RETRANSMIT of the message, not the endpoint's 4."""
+    tuning = coap.Tuning(ack_timeout_ms=100, ack_random_percent=100, max_retransmit=6)
+    engine = fake.engine()
+    engine.send(get(transport_tuning=tuning), PEER)
+    check.eq(times(run(engine, 0, 100000)), [0, 100, 300, 700, 1500, 3100, 6300])
+
+
 def test_tuning_when_max_retransmit_is_0_then_sent_once():
     """RFC 7252 section 4.8: given up after one wait."""
     tuning = coap.Tuning(ack_random_percent=100, max_retransmit=0)

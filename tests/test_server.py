@@ -186,6 +186,20 @@ def test_result_when_it_is_a_source_and_nothing_sends_blocks_then_5_00():
     check.eq(returning(Source()).ask().code, coap.INTERNAL_SERVER_ERROR)
 
 
+def test_response_when_its_options_make_it_too_large_then_5_00():
+    """RFC 7252 section 4.6: 4 bytes of header, 2 of token, 9 of the ETag, the marker and the payload are 64."""
+
+    def handler(request, response):
+        response.opt.etag = b"12345678"
+        return payload_len * b"x"
+
+    payload_len = 48
+    served = Served(handler, datagram_len=64)
+    check.eq(served.ask().code, coap.CONTENT)
+    payload_len = 49
+    check.eq(served.ask().code, coap.INTERNAL_SERVER_ERROR)
+
+
 def test_response_when_too_large_and_5_00_is_unwanted_then_nothing():
     """RFC 7967 section 2.1: No-Response 16 holds for the 5.00 that goes in the place of what does not fit, too."""
     served = returning(b"x" * 60, datagram_len=64)
