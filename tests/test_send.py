@@ -354,6 +354,8 @@ def test_mid_when_65536_went_within_the_lifetime_then_the_next_waits():
     check.eq(run(engine, 1000, 246999), [])
     check.eq(len(run(engine, 247000, 247127)), 1)
     check.eq(waiting.mid, first_mid)
+    check.eq(run(engine, 247127, 600000), [])
+    check.eq(engine._mids_free_ms, [None] * 16)  # the last 4096, too
 
 
 def test_token_when_none_is_given_then_it_has_8_unique_bytes():
