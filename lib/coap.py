@@ -181,6 +181,7 @@ _CONDITIONAL = const(1 << 1 | 1 << 5)  # If-Match, If-None-Match
 # A request with one of these options is looked at by Engine._refusal before its handler is called
 _JUDGED = const(_CRITICAL & ~_UNDERSTOOD | 1 << _ACCEPT | 1 << _CONTENT_FORMAT | 1 << _HOP_LIMIT)
 _BYTES = (bytes, bytearray, memoryview)
+_NOT_SEVERAL = (str, dict) + _BYTES  # what can be iterated, but is not the values of an option
 # If-Match, ETag, Location-Path, Uri-Path, Uri-Query, Location-Query
 _REPEATABLE = const(1 << 1 | 1 << 4 | 1 << 8 | 1 << 11 | 1 << 15 | 1 << 20)
 
@@ -203,7 +204,6 @@ _LENGTHS = (
 _LARGE = (35, 39, 60, 252, 258, 292)  # numbers of the places 29 to 34
 _LONGEST = {29: 1034, 32: 40}  # by place, where it is not 255: Proxy-Uri and Echo
 _NO_OPTION = const("no field or option is named ")
-_USED_AGAIN = const("what a handler was given is used again: take a copy()")
 # The options by name; the number is negative where `opt` reads and takes a tuple of several values
 _NAMES = {
     "if_match": -1,
@@ -679,7 +679,7 @@ def _set_option(p, name, value, error=TypeError):
     if value is None or value is False:
         _remove(p, abs(number))
     elif number < 0:
-        if isinstance(value, str) or isinstance(value, _BYTES) or isinstance(value, dict):
+        if isinstance(value, _NOT_SEVERAL):
             raise TypeError("%s takes a tuple of values" % name)
         _replace(p, -number, value)
     else:
@@ -897,15 +897,11 @@ class Message:
         return message
 
     def index(self, data):
-        """Make this message a view of the datagram `data` (bytes) without allocating.
+        """Make this message a view of the datagram `data` (bytes) without allocating; not one that a handler is given.
 
-        Raises FormatError; then the message must not be used before another index() has succeeded. ValueError for the
-        response that a handler is given, which is filled.
+        Raises FormatError; then the message must not be used before another index() has succeeded.
         """
-        p = self.packet
-        if p[_REQUEST] and not p[_START]:
-            raise ValueError(_USED_AGAIN)
-        at = _index(p, data)
+        at = _index(self.packet, data)
         if at >= 0:
             raise FormatError("not CoAP: wrong at byte %d" % at)
 
@@ -1476,8 +1472,8 @@ class Resource:
 
     Used as a decorator it sets the handler of all methods; `get`, `put`, `post`, `delete` set that of one, and
     `on(method)` that of any (FETCH, PATCH, IPATCH). A handler is called with the request and the response, two
-    Messages. It reads the request (to change it, make a copy()) and fills the response, whose code is preset, or returns
-    one of
+    Messages. It reads the request, of which it may change a copy(), and fills the response, whose code is preset, or
+    returns one of
 
       None                 the response as filled in
       an int               the code
@@ -1753,6 +1749,8 @@ def _serving(engine):
     response = engine._response
     p = request.packet
     r = response.packet
+    if r[_START]:  # a handler has called its index(), which ended the generator before
+        _own(r)
     routes = engine._routes
     duplicates = engine._duplicates
     recent = duplicates.recent
@@ -2054,6 +2052,8 @@ class Engine:
             self.resources[0].link = None  # it does not list itself
         segments = path.split("/")
         is_prefix = path[-1:] == ">" and segments[-1][0] == "<"
+        if ">/" in path:
+            raise ValueError("only the last segment may vary: " + path)
         if is_prefix:
             segments.pop()
         request = Message(GET, mtype=CON, mid=0, uri_path=segments)
@@ -2490,7 +2490,7 @@ class Engine:
         on a board, and the datagram; with an extension as much for a copy, so that `message` may be used again at once.
         """
         if message is self._request or message is self._response:
-            raise ValueError(_USED_AGAIN)
+            raise ValueError("what a handler was given is used again: send a copy()")
         p = message.packet
         peer = p[_REMOTE] if remote is None else remote
         mtype = p[_MTYPE]

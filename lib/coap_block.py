@@ -550,7 +550,10 @@ class Blocks:
         return self._with(self.engine.request, args, options, None, source, 0, None, progress)
 
     def _with(self, send, args, options, sink, source, offset, etag, progress):
-        """Call `send`, which sends one request, for a Transfer."""
+        """Call `send`, which sends one request, for a Transfer. Raises TypeError for what is no sink or source."""
+        for given, method in ((sink, "write_at"), (source, "readinto_at")):
+            if given is not None and not isinstance(given, (bytes, bytearray)) and not hasattr(given, method):
+                raise TypeError("a body goes by %s(), which is not in %r" % (method, given))
         # an offset is where a block begins
         transfer = self.next = Transfer(sink, source, offset & -(16 << self.szx), etag, progress)
         try:

@@ -531,6 +531,8 @@ def observe(endpoint, uri, on_notification=None, method=_GET, **options):
     Max-Age and 5 to 15 s after the last notification it registers again; when that is not answered, either, in 93 s,
     it has ended. Raises Full if `observations` are there, or as endpoint.send; ValueError for a group.
     """
+    if on_notification is not None and not callable(on_notification):
+        raise TypeError("on_notification is a function, not %r" % (on_notification,))
     extension = getattr(endpoint, "observing", None) or attach(endpoint)
     if len(extension.observations) >= extension._limits[2]:  # observations
         raise coap.Full("%d resources are observed; see coap_observe.attach" % len(extension.observations))

@@ -482,18 +482,21 @@ def test_download_when_the_sink_raises_or_is_full_then_error():
     check.eq(pair.send(sink=Starved()).error, coap.Full)
 
 
-def test_transfer_when_sink_or_source_is_none_then_error():
+def test_transfer_when_a_sink_or_source_does_not_work_then_error():
     """What is wrong with them is found when the answer comes: it ends this transfer and is logged."""
 
     class Unlimited(Sink):
         limit_len = None
+
+    class Wrong(Sink):
+        write_at = None
 
     class Forgetful(Source):
         def readinto_at(self, buffer, offset):
             Source.readinto_at(self, buffer, offset)
             return None if offset else len(buffer)
 
-    for fields in ({"sink": "a path"}, {"sink": Unlimited()}, {"source": Forgetful(BODY)}):
+    for fields in ({"sink": Wrong()}, {"sink": Unlimited()}, {"source": Forgetful(BODY)}):
         script = Script(taken() if "source" in fields else piece(0, True))
         logged = []
         script.engine.log = lambda text, value: logged.append(type(value))  # noqa: B023
