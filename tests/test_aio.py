@@ -815,10 +815,14 @@ def test_sockets_when_a_task_notifies_or_sends_then_it_goes_at_once():
     import coap_observe
 
     client, server, uri = loopback()
+    silent, silent_port = bound_endpoint()
     coap_observe.attach(server.endpoint, interval_ms=1)
     texts = ["before"]
     server.endpoint.resource("t", obs=True).get(lambda request, response: texts[-1])
     server.endpoint.resource("seen").put(lambda request, response: texts.append(str(request.payload, "utf-8")))
+
+    def tell(text):
+        return client.send(coap.Message(coap.PUT, uri=uri[:-1] + "seen", payload=text, mtype=coap.NON, no_response=26))
 
     async def main():
         serving = asyncio.create_task(server.serve())
@@ -828,14 +832,19 @@ def test_sockets_when_a_task_notifies_or_sends_then_it_goes_at_once():
             texts.append("after")
             server.notify("t")
             state = await asyncio.wait_for(states.__anext__(), 20)
-            client.send(coap.Message(coap.PUT, uri=uri[:-1] + "seen", payload="sent", mtype=coap.NON, no_response=26))
+            tell("sent")
             await asyncio.wait_for(until(lambda: texts[-1] == "sent"), 1.5)
+            record = client.send(coap.Message(coap.GET), "127.0.0.1:%d" % silent_port)
+            record.on_end = lambda record: tell("cancelled")
+            record.cancel()
+            await asyncio.wait_for(until(lambda: texts[-1] == "cancelled"), 1.5)
         serving.cancel()
         await failure(serving)
         return bytes(state.payload)
 
     check.eq(asyncio.run(main()), b"after")
     client.close()
+    silent.close()
     server.close()
 
 
