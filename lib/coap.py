@@ -2291,6 +2291,7 @@ class Engine:
         if etag is None:
             is_met = not opt.if_match
         else:
+            etag = _encode_value(_ETAG, etag)  # what is none raises here, as where a GET is answered
             # without If-None-Match there is an If-Match, else this would not have been called
             is_met = not opt.if_none_match and (b"" in opt.if_match or etag in opt.if_match)
         if not is_met:
