@@ -2815,7 +2815,7 @@ class Endpoint(Engine):
     Endpoint(port=None, host="0.0.0.0", family=None, sock=None, random=None, **tables)
 
       port    UDP port to serve, usually 5683; None for a client: any
-      host    address to bind, its own, a number: "0.0.0.0" for all (an empty one receives nothing on a Pico W). A
+      host    address of its own to bind, a number: "0.0.0.0" for all (an empty one receives nothing on a Pico W). A
               computer with several in one network needs the one that clients ask: else answers leave from the one that
               the system prefers, and clients ignore them. On Linux "::" serves IPv4, too, but no IPv4 groups
       family  socket.AF_INET or AF_INET6, of what is sent to; default: as `host`, of a transport either
