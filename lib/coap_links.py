@@ -256,7 +256,8 @@ def discover(endpoint, host, timeout_ms=None, most=16, **filters):
     """Ask a host, or a group of hosts, what it has; returns a list of Link (RFC 6690, RFC 7252 section 7).
 
       endpoint    the coap.Endpoint to ask from; it goes on serving meanwhile
-      host        "host[:port]" or a URI, whose path does not count; or a group: "224.0.1.187", "[ff02::fd]" on an IPv6 endpoint
+      host        "host[:port]" or a URI, whose path does not count; or a group: "224.0.1.187", on an IPv6 endpoint
+                  "[ff02::fd]"
       timeout_ms  default: 93 s for a host; for a group 6 s, after which the links of all answers are returned. With
                   coap_block attached as long again at most for each block of a list that is longer than a datagram
       most        answers taken from a group, after which it ends earlier; 16 at most unless the Endpoint was
