@@ -2871,7 +2871,7 @@ class Endpoint(Engine):
         else:
             _check_type("host", host, str)
             self._family = family or (socket.AF_INET6 if ":" in host else socket.AF_INET)
-            if port is not None or host.strip("0.:"):
+            if port is not None or host.strip("0.:"):  # else it is "0.0.0.0" or "::", that is all
                 self._bound_to = self._look_up(host, _check("port", 0 if port is None else port, 0, 65535))
             sock = self._open_socket(self._bound_to, ())
         self.socket = sock

@@ -265,6 +265,7 @@ class Transport(_Stream):
         self.family = getattr(sock, "family", None)  # for Endpoint.resolve
         if sock is None:
             self.family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            # unbound without a port and for "0.0.0.0" or "::", that is all, as an Endpoint
             self._at = (socket.getaddrinfo(host, port or 0)[0][-1] if port or host.strip("0.:") else None,)
             self._open()
         elif self._poller:

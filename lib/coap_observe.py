@@ -135,7 +135,7 @@ class Observe:
 
         confirmable: by CON, sent again until it is acknowledged. Otherwise by NON, at most one in `interval_ms` to
         each observer: states between are skipped. Allowed in handlers. Allocates about 600 bytes for a moment.
-        Raises ValueError if there is no resource with obs=True at `path`.
+        Raises ValueError if there is no resource with obs=True at `path`, TypeError if `confirmable` is no bool.
         """
         coap._check_type("confirmable", confirmable, bool)
         message = coap.Message(_GET, mtype=_CON, mid=0, uri_path=path.split("/") if path else ())
