@@ -1545,6 +1545,13 @@ class Resource:
         return self(state, _STATE)
 
 
+def _segments(path):
+    """The segments of a resource's `path`, before which a slash makes no difference, as before a URI's."""
+    if path[:1] == "/":
+        path = path[1:]
+    return path.split("/") if path else []
+
+
 def _path_key(p):
     """The routing key of `p`: a small integer of its raw Uri-Path options, by which resources are looked up."""
     if not p[_PATH] or p[_PATH_END] <= p[_PATH]:
@@ -2034,8 +2041,8 @@ class Engine:
     def resource(self, path, ct=None, takes=None, groups=True, secure=False, **attributes):
         """Serve `path` ("sensors/temp"); returns the Resource, a decorator for its handlers.
 
-        path    without a slash before it, which would be an empty segment; a last segment in angle brackets
-                ("files/<name>") stands for any segment, which is request.opt.uri_path[-1]
+        path    as in a URI: "sensors/temp" and "/sensors/temp" are the same, "" is the root; a last segment in angle
+                brackets ("files/<name>") stands for any segment, which is request.opt.uri_path[-1]
         ct      Content-Format of the payloads, or a tuple of several, from which Accept chooses
         takes   Content-Format of the requests' payloads, or a tuple; another is refused with 4.15; None: any
         groups  whether requests to a group are answered
@@ -2047,10 +2054,10 @@ class Engine:
         or an attribute cannot be.
         """
         _check_type("a path", path, str)
-        if not self.resources and path != ".well-known/core":
+        segments = _segments(path)
+        if not self.resources and segments != [".well-known", "core"]:
             self.resource(".well-known/core", ct=LINKS).get(self._discover)
             self.resources[0].link = None  # it does not list itself
-        segments = path.split("/")
         is_prefix = path[-1:] == ">" and segments[-1][0] == "<"
         if ">/" in path:
             raise ValueError("only the last segment may vary: " + path)

@@ -138,7 +138,7 @@ class Observe:
         Raises ValueError if there is no resource with obs=True at `path`, TypeError if `confirmable` is no bool.
         """
         coap._check_type("confirmable", confirmable, bool)
-        message = coap.Message(_GET, mtype=_CON, mid=0, uri_path=path.split("/") if path else ())
+        message = coap.Message(_GET, mtype=_CON, mid=0, uri_path=coap._segments(path))
         message.index(message.encode())
         p = message.packet
         resource = self.engine._route(p)

@@ -247,7 +247,7 @@ def test_resource_when_its_path_is_served_then_valueerror():
     check.eq(server._route(coap.Message.decode(fake.packet(GET, 1, uri_path=(".well-known", "core"))).packet), mine)
     check.raises(ValueError, server.resource, ".well-known/core", contains="served")
     check.raises(ValueError, server.resource, "led/<name>/state", contains="last segment")
-    for path in "led/", "lee", "/led", "files/", "file/<name>", "files", "files/x/<name>":
+    for path in "led/", "lee", "//led", "files/", "file/<name>", "files", "files/x/<name>":
         server.resource(path)
 
 

@@ -586,12 +586,25 @@ def test_route_when_paths_look_alike_then_each_is_found():
 
 def test_route_when_a_segment_is_empty_then_it_counts():
     """RFC 7252 section 6.5: a/, //a and a//b are paths of their own."""
-    paths = "a", "a/", "/a", "a//b", "a/b", "a/b/", "//a"
+    paths = "a", "a/", "//a", "a//b", "a/b", "a/b/", "///a", "//"
     engine = serve_paths(*paths)
     for path in paths:
-        check.eq(routed(engine, *path.split("/")), "at " + path)
+        check.eq(routed(engine, *(path[1:] if path[0] == "/" else path).split("/")), "at " + path)
     check.eq(routed(engine, "a", "", ""), coap.NOT_FOUND)
     check.eq(routed(engine, "", "", "", "a"), coap.NOT_FOUND)
+
+
+def test_route_when_a_slash_is_before_the_path_then_it_makes_no_difference():
+    """RFC 7252 section 6.4: coap://host/a has one segment, and with "/a" whoever writes it means just that."""
+    paths = "/a", "/a/b", "/<name>", "/c/<name>"
+    engine = serve_paths(*paths)
+    for path, asked in zip(paths, (("a",), ("a", "b"), ("x",), ("c", "d"))):
+        check.eq(routed(engine, *asked), "at " + path)
+    check.eq(engine.resources[1].link, "</a>")
+    check.raises(ValueError, engine.resource, "a", contains="served")
+    check.eq(routed(serve_paths("/"), *()), "at /")
+    core = fake.engine().resource("/.well-known/core")  # the application's own, not one beside ours
+    check.eq(core.link, "</.well-known/core>")
 
 
 def test_route_when_it_is_the_root_then_no_path_finds_it():
