@@ -1709,6 +1709,7 @@ class _Duplicates:
 
 _RETRY_S = const(60)  # Max-Age of a refusal because a table is full
 _RETRY_MS = const(1000)  # after which a tick that raised is tried again
+_BESIDE_LEN = const(32)  # of header, token and usual options, beside a payload
 _FILTERS = const(8)  # that discovery takes at once
 _IN_HANDLER = const("inside a handler use send, or return LATER")
 # The code that a response has before its handler runs, by method. Those that are not assigned (8 to 31) come only to
@@ -1840,6 +1841,8 @@ def _serving(engine):
                 result = REPLY
                 if refusal == SERVICE_UNAVAILABLE:
                     response.opt.max_age = _RETRY_S
+                elif refusal == REQUEST_ENTITY_TOO_LARGE and not engine.sends_blocks:
+                    response.opt.size1 = engine.datagram_len - _BESIDE_LEN
             elif (hooks or resource is None) and asked != _RENDER:
                 result = engine._offer(p, resource)
             if result is None:
@@ -2126,7 +2129,7 @@ class Engine:
         document = bytearray()
         for link in links:
             link = ("," + link if document else link).encode()
-            if len(document) + len(link) > self.datagram_len - self.overhead_len - 32:  # for header, token, options
+            if len(document) + len(link) > self.datagram_len - self.overhead_len - _BESIDE_LEN:
                 break
             document += link
         return document

@@ -143,8 +143,9 @@ def outcome(data, reply):
         return "another token, type or version"
     if is_con and reply[2:4] != data[2:4]:
         return "ACK of another message"
-    if reply[1] > 127 and len(reply) > token_end + 3:  # Max-Age 60
-        return "an error longer than its Max-Age"
+    is_too_large = reply[1] == coap.REQUEST_ENTITY_TOO_LARGE
+    if reply[1] > 127 and len(reply) > token_end + 3 + is_too_large:  # Max-Age 60; Size1, which fits in 3 bytes and 1
+        return "an error longer than its option"
     return "%d.%02d" % (reply[1] >> 5, reply[1] & 31)
 
 

@@ -231,6 +231,7 @@ def test_request_when_too_large_then_4_13():
     for mtype, reply_type in ((coap.CON, coap.ACK), (coap.NON, coap.NON)):
         reply = served.ask(coap.POST, mtype, payload=b"x" * 57)
         check.eq((reply.mtype, reply.code, reply.token), (reply_type, coap.REQUEST_ENTITY_TOO_LARGE, b"tk"))
+        check.eq(served.ask(coap.POST, mtype, payload=b"x" * reply.opt.size1).code, coap.CREATED)
     for mtype in (coap.NON, coap.ACK):
         check.eq(served.ask(coap.CONTENT, mtype, payload=b"x" * 57), None)
 

@@ -308,6 +308,10 @@ MUTANTS = (
     ("a parked exchange stays open", "if record.state == _PARKED:\n            record.response",
      "if False:\n            record.response"),
     ("a parked exchange holds no place", "busy += record.state != _PARKED", "busy += 1"),
+    ("Size1 of too long ones", "elif refusal == REQUEST_ENTITY_TOO_LARGE and not engine", "elif False and not engine"),
+    ("... but not where there are blocks", "== REQUEST_ENTITY_TOO_LARGE and not engine.sends_blocks:",
+     "== REQUEST_ENTITY_TOO_LARGE:"),
+    ("a slash before a path", 'if path[:1] == "/":', "if False:"),
     ("unasked notifications are reset", "is_con or p[_MTYPE] == NON and p[_SEEN] & 1 << _OBSERVE", "is_con"),
 )  # fmt: skip
 
