@@ -1603,6 +1603,8 @@ def _matches(link, query):
 # ---- the table of duplicates ----
 
 _REPLY_LEN = const(32)  # a reply up to this length is kept in its slot
+_IS_NON = const(1)  # marks of a message that is kept; 1 is NON itself
+_IS_FOLLOWED = const(2)  # ... after which its sender has sent another
 _NON_SHORTER_MS = const(102000)  # so much sooner than a CON of the same age a NON is forgotten, with a usual Tuning
 
 
@@ -1619,7 +1621,8 @@ class _Duplicates:
         self.kept_per_host = _check("kept_per_host", kept_per_host, 1, 4096)
         slots = recent + _check("kept", kept, 0, 4096)
         self.pending = []  # (peer, token, message ID, until_ms, No-Response) of what handlers promised
-        self.mids = [-1] * slots  # -1: free; of the `kept` a NON's has bit 16 set
+        self.mids = [-1] * slots  # -1: free
+        self.marks = bytearray(slots)  # of the `kept` only, see keep
         self.peers = [None] * slots
         self.hosts = [None] * slots  # of the `kept` only
         self.until_ms = [0] * slots
@@ -1633,10 +1636,10 @@ class _Duplicates:
         slot = mid % self.recent
         if self.mids[slot] == mid and self.peers[slot] == p[_REMOTE] and ticks_diff(self.until_ms[slot], now_ms) > 0:
             return slot
-        if mid not in self.mids and mid | 1 << 16 not in self.mids:
+        if mid not in self.mids:
             return -1
         for slot in range(self.recent, len(self.mids)):
-            if self.mids[slot] & 0xFFFF == mid and self.peers[slot] == p[_REMOTE]:
+            if self.mids[slot] == mid and self.peers[slot] == p[_REMOTE]:
                 if ticks_diff(self.until_ms[slot], now_ms) > 0:
                     return slot
         return -1
@@ -1670,21 +1673,23 @@ class _Duplicates:
                 free = slot
             elif self.hosts[slot] == host:
                 mine += 1
-                if self.mids[slot] >> 16:
+                if self.marks[slot] & _IS_NON:
                     left_ms += _NON_SHORTER_MS
-                # The sender's own old messages are taken before those of another port, which may still be
-                # retransmitted; but those of another port that are 100 s older are not retransmitted any more, either
+                # Messages after which their port has sent others are taken before those which are its last, and may
+                # still be retransmitted; but a last one that is 100 s older is not retransmitted any more, either
                 if self.peers[slot] == p[_REMOTE]:
+                    self.marks[slot] |= _IS_FOLLOWED
+                if self.marks[slot] & _IS_FOLLOWED:
                     left_ms -= _MAX_LATENCY_MS
                 is_oldest = oldest < 0 or left_ms < oldest_ms
-                if is_oldest and not self.is_promised(self.mids[slot] & 0xFFFF, self.peers[slot]):
+                if is_oldest and not self.is_promised(self.mids[slot], self.peers[slot]):
                     oldest = slot
                     oldest_ms = left_ms
         if free < 0 or mine >= self.kept_per_host:
             free = oldest
         if free >= 0:
             self.note(p, free, until_ms)
-            self.mids[free] |= p[_MTYPE] << 16
+            self.marks[free] = p[_MTYPE]
             self.hosts[free] = host
         return free
 

@@ -379,6 +379,17 @@ def test_share_when_others_behind_the_address_go_on_then_they_forget_their_own()
         check.eq(server.is_duplicate(coap.POST, "short", mid, 2000, host(1, peer)), True, peer)
 
 
+def test_share_when_another_port_had_it_then_a_newcomer_has_more_than_one_place():
+    """RFC 7252 section 4.5: a program was started anew; of the port before only the last may come again."""
+    server = Server(kept=8, kept_per_host=4)
+    for mid in range(4):
+        server.receive(coap.POST, "short", mid, mid, host(1, 1))
+    for mid in 50, 51, 52:
+        server.receive(coap.POST, "short", mid, 1000, host(1, 2))
+    for port, mid in (2, 50), (2, 51), (2, 52), (1, 3):
+        check.eq(server.is_duplicate(coap.POST, "short", mid, 2000, host(1, port)), True, mid)
+
+
 def test_share_when_others_behind_the_address_are_long_done_then_theirs_are_forgotten():
     """RFC 7252 section 4.8.2: nobody repeats after 93 s, but who has two requests open repeats the first of them."""
     server = Server(kept=8, kept_per_host=3)
