@@ -297,8 +297,12 @@ class Blocks:
                 return body
         elif not body:
             return _REQUEST_ENTITY_INCOMPLETE
-        elif more and offset + block_len == body[_LENGTH]:
-            return _CONTINUE  # the same block once more: its answer was lost
+        elif more and offset + block_len <= body[_LENGTH]:
+            # The same block once more, for its answer was lost; or one before, if it is surely of this body: libcoap's
+            # client sends block n + 1 again when it hears twice that block n has come
+            if offset + block_len == body[_LENGTH] or request.opt.request_tag:
+                return _CONTINUE
+            return _REQUEST_ENTITY_INCOMPLETE
         elif offset != body[_LENGTH]:
             if offset > body[_LENGTH]:
                 self._forget(body)
@@ -358,16 +362,19 @@ class Blocks:
         """Make room for a body of `peer`; returns the seconds after which to ask again, 0 if there is room.
 
         When the table is full, or the host has its share, the slowest gives way: one that came with less than
-        _PACE bytes a second since it began, at least _GRACE_MS ago, or whose sender is not verified while `peer` is.
+        _PACE bytes a second since it began, at least _GRACE_MS ago, or whose sender is not verified while `peer` is. To
+        the host's own next one, which most likely is a program started anew, also one silent for _GRACE_MS.
         """
         bodies = self.bodies.values()
         host = coap._host(peer)
         crowd = []
+        early_ms = max(0, self.idle_ms - _GRACE_MS)
         for body in bodies:
             if coap._host(body[_KEY][0]) == host:
                 crowd.append(body)
         if len(crowd) < self.per_host:
             crowd = bodies
+            early_ms = 0
             if len(self.bodies) < self.transfers:
                 return 0
         now_ms = self.engine.now_ms
@@ -375,7 +382,7 @@ class Blocks:
         slowest = None
         for body in crowd:
             left_ms = max(_GRACE_MS, body[_LENGTH] * 1000 // _PACE) - ticks_diff(now_ms, body[_BEGAN_MS])
-            left_ms = min(left_ms, ticks_diff(body[_UNTIL_MS], now_ms))
+            left_ms = min(left_ms, ticks_diff(body[_UNTIL_MS], now_ms) - early_ms)
             if not self.is_verified(body[_KEY][0]) and self.is_verified(peer):
                 left_ms = 0
             if left_ms <= soonest_ms:
@@ -828,7 +835,7 @@ def attach(
     per_host=1,
     body_len=8192,
     sink_len=2 << 20,
-    idle_ms=30000,
+    idle_ms=60000,
     unverified_len=136,
     reuse_token=False,
 ):
@@ -841,7 +848,8 @@ def attach(
     per_host        1      of them for one address
     body_len        8192   bytes of a body that is assembled, on both sides; longer: 4.13 with Size1, coap.Full
     sink_len        2 MiB  bytes of a body that goes to a sink, on both sides; longer: as above
-    idle_ms         30000  a body of which nothing comes for so long is forgotten; its next block gets 4.08 then
+    idle_ms         60000  a body of which nothing comes for so long is forgotten; its next block gets 4.08 then. Where
+                           datagrams get lost, a client may repeat one for 45 s (MAX_TRANSMIT_SPAN) until it is answered
     unverified_len  136    the longest datagram in answer to a peer that is not verified, None: no limit
     reuse_token     False  as a client, use the token of the first block for all: some servers know a body by that, as
                            node-coap; less safe, for a late answer may be taken for the next (RFC 9175 section 4.1)

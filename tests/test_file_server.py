@@ -170,7 +170,7 @@ def test_file_when_its_upload_is_not_finished_then_is_the_old_one():
         check.eq(files.get("log.txt"), BODY)
         check.eq(len(os.listdir(ROOT)), 2)
         check.eq(b".upload" in files.ask(coap.GET, "", uri_path=("files",)).payload, False)
-        fake.due(files.engine, 30000)
+        fake.due(files.engine, 60000)
         check.eq((os.listdir(ROOT), files.get("log.txt") == BODY), (["log.txt"], True))
 
 
@@ -239,7 +239,7 @@ def test_upload_when_it_cannot_be_closed_then_nothing_is_left_of_it():
         try:
             check.eq(files.put("log.txt", bytes(2000)).code, coap.INTERNAL_SERVER_ERROR)
             check.eq(files.ask(coap.PUT, "new.bin", bytes(1024), block1=MORE | 6).code, coap.CONTINUE)
-            fake.due(files.engine, 30000)
+            fake.due(files.engine, 60000)
         finally:
             del module.open
         check.eq((os.listdir(ROOT), files.get("log.txt") == BODY), (["log.txt"], True))

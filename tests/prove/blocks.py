@@ -8,7 +8,7 @@ arrive whole at once; the others try eleven times, ten times as often.
 
 A download that failed is resumed with the offset and the ETag that were reported, until it is whole; in a fifth of
 the pairs the body changes in between, which the ETag must tell. An upload fails by Timeout, or by 4.08 when four times
-nothing came for 30 s; it must not have reached the handler as anything but the whole body. After each pair both sides
+nothing came for 60 s; it must not have reached the handler as anything but the whole body. After each pair both sides
 must come to rest and hold nothing.
 """
 
