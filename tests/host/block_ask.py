@@ -9,6 +9,7 @@ Reads a request from each line, as JSON, and prints what came of it as a line of
     payload  the file to send, or the file for what comes
     szx      the largest block, -1: no wish
     reuse_token  as in coap_block.attach
+    ack_timeout_ms   and 8 retransmissions, for a network that loses much; 0: what a usual Tuning has
 """
 
 import json
@@ -63,7 +64,9 @@ def ask(endpoint, blocks, call, uri, payload, szx):
 
 for line in sys.stdin:
     fields = json.loads(line)
-    with coap.Endpoint() as endpoint:
+    ack_timeout_ms = fields.pop("ack_timeout_ms")
+    tuning = coap.Tuning(ack_timeout_ms=ack_timeout_ms, max_retransmit=8) if ack_timeout_ms else None
+    with coap.Endpoint(tuning=tuning) as endpoint:
         szx = 6 if fields["szx"] < 0 else fields["szx"]
         blocks = coap_block.attach(endpoint, szx, body_len=100000, reuse_token=fields.pop("reuse_token"))
         response = ask(endpoint, blocks, **fields)

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import random
 import subprocess
 import sys
 
@@ -51,6 +52,24 @@ def noting_relay(server_port):
 
     with relay(server_port, note) as port:
         yield port, noted
+
+
+@contextlib.contextmanager
+def troubled_relay(server_port):
+    """A port that passes datagrams on, but loses 20 % of them, doubles 10 % and lets 10 % go behind the next."""
+    chance = random.Random(1)
+    held = {True: (), False: ()}
+
+    def trouble(datagram, is_request):
+        dice = chance.random() * 100
+        if dice < 20:
+            return ()
+        gone = held[is_request]
+        held[is_request] = (datagram,) if dice < 30 else ()
+        return gone if dice < 30 else (datagram, *gone, *[datagram] * (dice < 40))
+
+    with relay(server_port, trouble) as port:
+        yield port
 
 
 def block_numbers(noted, is_reply, name):
@@ -136,11 +155,15 @@ def ask_by_aiocoap(uri, method="get", payload=b"", szx=-1, tmp_path=None):
     return asyncio.run(ask_aiocoap(uri, method, payload, szx))
 
 
-async def ask_aiocoap(uri, method, payload, szx):
+async def ask_aiocoap(uri, method, payload, szx, ack_timeout_s=2):
     """Sends one request in the running event loop."""
     import aiocoap
 
-    request = aiocoap.Message(code=getattr(aiocoap, method.upper()), uri=uri, payload=payload)
+    tuning = aiocoap.numbers.TransportTuning()
+    tuning.ACK_TIMEOUT = ack_timeout_s
+    tuning.MAX_RETRANSMIT = 4 if ack_timeout_s == 2 else 8
+    code = getattr(aiocoap, method.upper())
+    request = aiocoap.Message(code=code, uri=uri, payload=payload, transport_tuning=tuning)
     if szx >= 0 and payload:
         request.opt.block1 = (0, False, szx)
     elif szx >= 0:
@@ -178,9 +201,10 @@ def ask(request, tmp_path):
     return ask_with_folder
 
 
-def ask_ours(call, uri, file, szx=-1, server=None):
+def ask_ours(call, uri, file, szx=-1, server=None, ack_timeout_ms=0):
     """Sends one request with block_ask.py on MicroPython; returns what it prints, a dict."""
     fields = {"call": call, "uri": uri, "payload": str(file), "szx": szx, "reuse_token": server == "node"}
+    fields["ack_timeout_ms"] = ack_timeout_ms
     line = json.dumps(fields) + "\n"
     command = [interpreter("micropython"), HERE / "block_ask.py"]
     done = subprocess.run(
@@ -253,7 +277,27 @@ def test_unverified_peers_get_small_blocks_of_our_server(ask):
     assert max(len(message.encode()) for is_reply, message in noted if is_reply) <= UNVERIFIED_LEN
 
 
+def test_troubled_network_to_our_server():
+    """RFC 7959 section 3: bodies of 8 KB up and down, each whole, though a fifth of the datagrams is lost."""
+    require_aiocoap()
+    with our_server() as port, troubled_relay(port) as front:
+        for number in range(2):
+            body = random.Random(number).randbytes(8000)
+            answer = asyncio.run(ask_aiocoap(url(front, "/large-post"), "post", body, -1, 0.1))
+            assert answer == Answer("2.04", body[::-1])
+
+
 # ---- our client ----
+
+
+def test_troubled_network_to_our_client(tmp_path):
+    """RFC 7959 section 3: bodies of 8 KB up and down, each whole, though a fifth of the datagrams is lost."""
+    with aiocoap_server() as port, troubled_relay(port) as front:
+        for number in range(2):
+            body = random.Random(number).randbytes(8000)
+            (tmp_path / "body").write_bytes(body)
+            answer = ask_ours("post", url(front, "/large-post"), tmp_path / "body", ack_timeout_ms=100)
+            assert (answer["code"], answer["sha256"]) == ("2.04", digest(body[::-1]))
 
 
 def test_block_01_get_with_early_negotiation_by_our_client(peer_server, tmp_path):
