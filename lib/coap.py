@@ -1960,7 +1960,7 @@ class Engine:
             gc.collect()  # what importing has left lies in the way of what is to stay in one piece
         self.random = random
         self.tuning = tuning or Tuning()
-        self.datagram_len = _check("datagram_len", datagram_len, 64, 65507)
+        self.datagram_len = _check("datagram_len", datagram_len, 48, 65507)
         self.log = self.next_event_reason = self.peer = None  # peer: where the datagram that due() returned goes
         self.received = None  # the ReceptionRecord of the latest receive, if it is for the application
         self.now_ms = 0  # the time of the latest receive or due

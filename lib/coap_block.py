@@ -401,7 +401,8 @@ class Blocks:
         r = response.packet
         if request is not None and not self.received and not request.packet[_SEEN] >> _BLOCK2 & _BLOCKS:
             if r[_CODE] < _REQUEST_ENTITY_TOO_LARGE and type(r[_PAYLOAD]) is bytes and len(r[_PAYLOAD]) <= _SMALL_LEN:
-                return
+                if self.szx:  # else even that may be more than a datagram of datagram_len takes
+                    return
         self._settle(request, response, r)
 
     def _settle(self, request, response, r):

@@ -197,6 +197,20 @@ def test_block_when_datagram_len_is_small_then_fits():
     check.eq(server.get_all(3), BODY)
 
 
+def test_block_when_datagram_len_is_the_least_then_each_body_fits():
+    """RFC 7959 section 1: 51 bytes are what LoRaWAN carries; a payload that is short elsewhere is too long there."""
+    for datagram_len in (48, 51, 64, 77, 96):
+        server = Server({"datagram_len": datagram_len})
+        for body_len in range(30, 70):
+            server.answer = BODY[:body_len]
+            reply = server.ask()
+            check.eq((reply.code, len(reply.encode()) <= datagram_len), (coap.CONTENT, True), (datagram_len, body_len))
+            check.eq(reply.payload, BODY[: len(reply.payload)])
+            check.eq(len(reply.payload) < body_len, (reply.opt.block2 or 0) & MORE == MORE, (datagram_len, body_len))
+        server.answer = BODY
+        check.eq(server.get_all(0), BODY)
+
+
 def test_block_when_it_is_behind_the_end_then_is_refused():
     """RFC 7959 section 2.4: far block numbers."""
     server = Server()
