@@ -384,6 +384,7 @@ BLOCK_MUTANTS = (
     ("idle bodies are forgotten, each at its time",
      "                self.engine.wake(body[_UNTIL_MS])\n", "                pass\n"),
     # the server: what goes out
+    ("a short body in a small datagram", "                if self.szx:", "                if True:"),
     ("unverified peers get short datagrams", "limit_len = min(limit_len, self.unverified_len)", "pass"),
     ("a block behind the end", "if offset and total <= offset:", "if False:"),
     ("what is kept of an answer is a copy", "payload = bytes(payload)\n            body", "pass\n            body"),
