@@ -1255,7 +1255,9 @@ class Tuning:
     leisure_ms          DEFAULT_LEISURE, 0 to 600000, up to which an answer to a group's request is delayed
 
     and derived from them (section 4.8.2) max_transmit_span_ms, max_transmit_wait_ms, exchange_lifetime_ms,
-    non_lifetime_ms. Raises TypeError or ValueError, too, if max_transmit_wait_ms is longer than 3 days.
+    non_lifetime_ms. Give a server no shorter ones than its clients: it knows a duplicate for its own
+    exchange_lifetime_ms, and executes a POST that is retransmitted later once more.
+    Raises TypeError or ValueError, too, if max_transmit_wait_ms is longer than 3 days.
     """
 
     def __init__(self, ack_timeout_ms=2000, ack_random_percent=150, max_retransmit=4, nstart=1, leisure_ms=5000):
@@ -2826,10 +2828,15 @@ class Endpoint(Engine):
               computer with several in one network needs the one that clients ask: else answers leave from the one that
               the system prefers, and clients ignore them. On Linux "::" serves IPv4, too, but no IPv4 groups
       family  socket.AF_INET or AF_INET6, of what is sent to; default: as `host`, of a transport either
-      sock    a bound socket or a transport to use instead, whatever port and host are: sendto(data, peer), and
-              recvfrom(n), which returns (bytes, peer) or None and never blocks. A peer is anything that can be hashed
-              and compared, with None, too; sendto may be given one that is equal instead of the very same. If the
-              transport has attach(endpoint), that is called; if its is_secure is true, all is coaps, as with coap_dtls
+      sock    a bound socket or a transport to use instead, whatever port and host are, see ports/serial_line.py:
+              sendto(data, peer), whose data is a bytearray that is written again (copy what has to wait), and
+              recvfrom(n), which returns (bytes, peer) or None, not an empty datagram, and never blocks. Damaged
+              datagrams it must drop. One with fileno (CPython) or an io.IOBase with ioctl (MicroPython) is polled: with
+              fileno it must not keep a second datagram that it has read; any other is asked every 10 ms. A peer is
+              anything but None and str that can be hashed and compared, with None, too; sendto may be given one that is
+              equal instead of the very same. A request goes to it by remote=peer beside the URI; a group is one of IP,
+              see is_multicast, which the transport makes its broadcast. If the transport has attach(endpoint), that is
+              called; if its is_secure is true, all is coaps, as with coap_dtls
       random  a function: random(n) returns n bytes that nobody can guess; default os.urandom
 
     The tables have a fixed size; each is an argument. With the sizes below an endpoint takes 6 KB on a 32 bit board.
@@ -2845,7 +2852,7 @@ class Endpoint(Engine):
                            own port count as 100 s older than they are
       pending         4    responses promised by LATER; more: 5.03; 80 in use, and an address
       group_responses 16   responses to one request to a group; more are ignored; 250 in use, and the datagram
-      datagram_len    1152 longest datagram in bytes; a longer request is answered 4.13; 1 each
+      datagram_len    1152 longest datagram in bytes, 48 to 65507; a longer request is answered 4.13; 1 each
       tuning               Tuning of all messages that have none of their own; 80
 
     `log`, if set, is called as log(text, value) when a handler raised, a datagram could not be sent or there was no

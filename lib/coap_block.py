@@ -842,7 +842,8 @@ def attach(
     per_host        1      of them for one address
     body_len        8192   bytes of a body that is assembled, on both sides; longer: 4.13 with Size1, coap.Full
     sink_len        2 MiB  bytes of a body that goes to a sink, on both sides; longer: as above
-    idle_ms         30000  a body of which nothing comes for so long is forgotten; its next block gets 4.08 then
+    idle_ms         30000  a body of which nothing comes for so long is forgotten; its next block gets 4.08 then. Take
+                           max_transmit_span_ms of a Tuning whose ack_timeout_ms is longer than the default's
     unverified_len  136    the longest datagram in answer to a peer that is not verified, None: no limit
     reuse_token     False  as a client, use the token of the first block for all: some servers know a body by that, as
                            node-coap; less safe, for a late answer may be taken for the next (RFC 9175 section 4.1)
