@@ -1206,7 +1206,7 @@ def _host_and_port(remote):
     """
     if isinstance(remote, str):
         return _split_authority(remote)
-    if isinstance(remote, tuple):
+    if isinstance(remote, tuple) and isinstance(remote[0], str):
         host = remote[0]
         if ":" in host:
             host = "[%s%%25%d]" % (host, remote[3]) if remote[3:] and remote[3] else "[%s]" % host
