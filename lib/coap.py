@@ -2828,15 +2828,7 @@ class Endpoint(Engine):
               computer with several in one network needs the one that clients ask: else answers leave from the one that
               the system prefers, and clients ignore them. On Linux "::" serves IPv4, too, but no IPv4 groups
       family  socket.AF_INET or AF_INET6, of what is sent to; default: as `host`, of a transport either
-      sock    a bound socket or a transport to use instead, whatever port and host are, see ports/serial_line.py:
-              sendto(data, peer), whose data is a bytearray that is written again (copy what has to wait), and
-              recvfrom(n), which returns (bytes, peer) or None, not an empty datagram, and never blocks. Damaged
-              datagrams it must drop. One with fileno (CPython) or an io.IOBase with ioctl (MicroPython) is polled: with
-              fileno it must not keep a second datagram that it has read; any other is asked every 10 ms. A peer is
-              anything but None and str that can be hashed and compared, with None, too; sendto may be given one that is
-              equal instead of the very same. A request goes to it by remote=peer beside the URI; a group is one of IP,
-              see is_multicast, which the transport makes its broadcast. If the transport has attach(endpoint), that is
-              called; if its is_secure is true, all is coaps, as with coap_dtls
+      sock    a bound socket or a transport, see below, to use instead, whatever port and host are
       random  a function: random(n) returns n bytes that nobody can guess; default os.urandom
 
     The tables have a fixed size; each is an argument. With the sizes below an endpoint takes 6 KB on a 32 bit board.
@@ -2854,6 +2846,22 @@ class Endpoint(Engine):
       group_responses 16   responses to one request to a group; more are ignored; 250 in use, and the datagram
       datagram_len    1152 longest datagram in bytes, 48 to 65507; a longer request is answered 4.13; 1 each
       tuning               Tuning of all messages that have none of their own; 80
+
+    A transport carries datagrams in another way than UDP, as ports/serial_line.py does. It has
+
+      sendto(data, peer)   `data` is written again afterwards: copy what has to wait. OSError, TypeError and ValueError
+                           lose the datagram, and `log` is told
+      recvfrom(n)          returns (bytes, peer), or None, no empty datagram, if there is none; it never waits. What was
+                           damaged it drops, for CoAP has no checksum. An OSError is ignored
+      fileno()             if it is there (on MicroPython ioctl, of an io.IOBase), the transport is polled; fileno is
+                           not for one that keeps datagrams it has read. Any other is asked every 10 ms
+      attach(endpoint)     is called if it is there
+      is_secure            if it is there and true, all is coaps, as with coap_dtls
+
+    A peer is anything but None and str that can be hashed and compared, with None, too; sendto may be given one that is
+    equal instead of the very same. A request goes to it by remote=peer beside the URI. A group is one of IP, see
+    is_multicast: sendto makes it a broadcast; what came by broadcast another object hands over, which
+    register_socket(it, True) is given.
 
     `log`, if set, is called as log(text, value) when a handler raised, a datagram could not be sent or there was no
     memory for what one asks. `on_end`, if set, is called with each TransmissionRecord that has ended: answered, given
