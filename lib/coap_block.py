@@ -88,8 +88,9 @@ _LAST_NUM = const(0xFFFFF)
 _SMALL_LEN = const(64)  # a payload up to this length is never split unless that was asked for
 _OPTIONS_LEN = const(20)  # what Block1, Block2, Size2, an ETag of ours and the payload's marker take at most
 
-_GRACE_MS = const(10000)  # a body this old gives way to a newcomer
-_PACE = const(64)  # ... if it came slower than this, in bytes a second
+_GRACE = const(5)  # a body that has so many ACK_TIMEOUT gives way to a newcomer
+_PACE = const(128)  # ... if it came slower than this, in bytes for each of them
+_LEAST_MS = const(2000)  # which count as this at least
 _RESTARTS = const(3)  # how often a client begins anew
 
 _FAILED = const(-1)
@@ -358,7 +359,8 @@ class Blocks:
         """Make room for a body of `peer`; returns the seconds after which to ask again, 0 if there is room.
 
         When the table is full, or the host has its share, the slowest gives way: one that came with less than
-        _PACE bytes a second since it began, at least _GRACE_MS ago, or whose sender is not verified while `peer` is.
+        _PACE bytes in ACK_TIMEOUT since it began, at least _GRACE of them ago, or whose sender is not verified while
+        `peer` is. A network with a longer ACK_TIMEOUT is as much slower.
         """
         bodies = self.bodies.values()
         host = coap._host(peer)
@@ -371,10 +373,11 @@ class Blocks:
             if len(self.bodies) < self.transfers:
                 return 0
         now_ms = self.engine.now_ms
+        pace_ms = max(_LEAST_MS, self.engine.tuning.ack_timeout_ms)
         soonest_ms = self.idle_ms
         slowest = None
         for body in crowd:
-            left_ms = max(_GRACE_MS, body[_LENGTH] * 1000 // _PACE) - ticks_diff(now_ms, body[_BEGAN_MS])
+            left_ms = max(_GRACE * pace_ms, body[_LENGTH] * pace_ms // _PACE) - ticks_diff(now_ms, body[_BEGAN_MS])
             left_ms = min(left_ms, ticks_diff(body[_UNTIL_MS], now_ms))
             if not self.is_verified(body[_KEY][0]) and self.is_verified(peer):
                 left_ms = 0

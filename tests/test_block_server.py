@@ -621,6 +621,17 @@ def test_body_when_it_comes_fast_then_keeps_its_place():
     check.eq((reply.code, reply.opt.max_age), (coap.SERVICE_UNAVAILABLE, 3))  # after 30 s of silence it is forgotten
 
 
+def test_body_when_the_network_is_slow_then_keeps_its_place():
+    """RFC 7252 section 4.8.1: with an ACK_TIMEOUT of 15 s nobody sends 64 B/s; three senders would stop each other."""
+    for ack_timeout_ms, code in ((2000, coap.CONTINUE), (100, coap.CONTINUE), (15000, coap.SERVICE_UNAVAILABLE)):
+        server = Server({"tuning": coap.Tuning(ack_timeout_ms)}, idle_ms=300000)
+        for num in range(8):  # 1024 bytes in 21 s, 8.5 bytes a second until 120 s
+            server.put(num, 3, BODY * 2, now_ms=num * 3000)
+        check.eq(server.put(0, 3, now_ms=24000, peer=("192.0.2.1", 9)).code, code, ack_timeout_ms)
+    check.eq(server.put(0, 3, now_ms=119000, peer=("192.0.2.1", 9)).code, coap.SERVICE_UNAVAILABLE)
+    check.eq(server.put(0, 3, now_ms=120000, peer=("192.0.2.1", 9)).code, coap.CONTINUE)
+
+
 def test_body_when_its_peer_is_unverified_then_gives_way_to_a_verified_one():
     """Spoofed addresses cannot hold the table against those that were proved."""
     server = Server()

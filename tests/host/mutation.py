@@ -378,7 +378,7 @@ BLOCK_MUTANTS = (
      "return answer, request.code, options"),
     ("a body's limit", "if max(offset + len(data), total) > limit_len:", "if False:"),
     ("a host's share of the bodies", "if len(crowd) < self.per_host:", "if True:"),
-    ("a slow body gives way", "max(_GRACE_MS, body[_LENGTH] * 1000 // _PACE)", "1 << 28"),
+    ("a slow body gives way", "max(_GRACE * pace_ms, body[_LENGTH] * pace_ms // _PACE)", "1 << 28"),
     ("verified peers keep their places",
      "if not self.is_verified(body[_KEY][0]) and self.is_verified(peer):", "if self.is_verified(peer):"),
     ("idle bodies are forgotten, each at its time",
