@@ -1251,7 +1251,9 @@ class Tuning:
     ack_timeout_ms      ACK_TIMEOUT, 1 to 600000, the shortest time to the first retransmission
     ack_random_percent  ACK_RANDOM_FACTOR in percent, 100 to 1000: the longest one is so much of ack_timeout_ms
     max_retransmit      MAX_RETRANSMIT, 0 to 10; each wait is twice the one before
-    nstart              NSTART, 1 to 65535, interactions open with one peer at a time
+    nstart              NSTART, 1 to 65535, interactions open with one peer at a time. With more than 1, requests that
+                        follow may push one that is being retransmitted out of the server's table (kept_per_host), which
+                        then executes it twice: a gateway's server needs a large one
     leisure_ms          DEFAULT_LEISURE, 0 to 600000, up to which an answer to a group's request is delayed
 
     and derived from them (section 4.8.2) max_transmit_span_ms, max_transmit_wait_ms, exchange_lifetime_ms,
