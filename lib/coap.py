@@ -1206,7 +1206,7 @@ def _host_and_port(remote):
     """
     if isinstance(remote, str):
         return _split_authority(remote)
-    if isinstance(remote, tuple):
+    if isinstance(remote, tuple) and isinstance(remote[0], str):
         host = remote[0]
         if ":" in host:
             host = "[%s%%25%d]" % (host, remote[3]) if remote[3:] and remote[3] else "[%s]" % host
@@ -1251,11 +1251,15 @@ class Tuning:
     ack_timeout_ms      ACK_TIMEOUT, 1 to 600000, the shortest time to the first retransmission
     ack_random_percent  ACK_RANDOM_FACTOR in percent, 100 to 1000: the longest one is so much of ack_timeout_ms
     max_retransmit      MAX_RETRANSMIT, 0 to 10; each wait is twice the one before
-    nstart              NSTART, 1 to 65535, interactions open with one peer at a time
+    nstart              NSTART, 1 to 65535, interactions open with one peer at a time. With more than 1, requests that
+                        follow may push one that is being retransmitted out of the server's table (kept_per_host), which
+                        then executes it twice: a gateway's server needs a large one
     leisure_ms          DEFAULT_LEISURE, 0 to 600000, up to which an answer to a group's request is delayed
 
     and derived from them (section 4.8.2) max_transmit_span_ms, max_transmit_wait_ms, exchange_lifetime_ms,
-    non_lifetime_ms. Raises TypeError or ValueError, too, if max_transmit_wait_ms is longer than 3 days.
+    non_lifetime_ms. Give a server no shorter ones than its clients: it knows a duplicate for its own
+    exchange_lifetime_ms, and executes a POST that is retransmitted later once more.
+    Raises TypeError or ValueError, too, if max_transmit_wait_ms is longer than 3 days.
     """
 
     def __init__(self, ack_timeout_ms=2000, ack_random_percent=150, max_retransmit=4, nstart=1, leisure_ms=5000):
@@ -1968,7 +1972,7 @@ class Engine:
             gc.collect()  # what importing has left lies in the way of what is to stay in one piece
         self.random = random
         self.tuning = tuning or Tuning()
-        self.datagram_len = _check("datagram_len", datagram_len, 64, 65507)
+        self.datagram_len = _check("datagram_len", datagram_len, 48, 65507)
         self.log = self.next_event_reason = self.peer = None  # peer: where the datagram that due() returned goes
         self.received = None  # the ReceptionRecord of the latest receive, if it is for the application
         self.now_ms = 0  # the time of the latest receive or due
@@ -2834,10 +2838,7 @@ class Endpoint(Engine):
               computer with several in one network needs the one that clients ask: else answers leave from the one that
               the system prefers, and clients ignore them. On Linux "::" serves IPv4, too, but no IPv4 groups
       family  socket.AF_INET or AF_INET6, of what is sent to; default: as `host`, of a transport either
-      sock    a bound socket or a transport to use instead, whatever port and host are: sendto(data, peer), and
-              recvfrom(n), which returns (bytes, peer) or None and never blocks. A peer is anything that can be hashed
-              and compared, with None, too; sendto may be given one that is equal instead of the very same. If the
-              transport has attach(endpoint), that is called; if its is_secure is true, all is coaps, as with coap_dtls
+      sock    a bound socket or a transport, see below, to use instead, whatever port and host are
       random  a function: random(n) returns n bytes that nobody can guess; default os.urandom
 
     The tables have a fixed size; each is an argument. With the sizes below an endpoint takes 6 KB on a 32 bit board.
@@ -2849,12 +2850,28 @@ class Endpoint(Engine):
                            promised by LATER; 68, and an address
       kept            32   duplicates of other methods, known for 247 s; full: 5.03, to a NON silence; 68, an address,
                            and a reply of more than 32 bytes
-      kept_per_host   8    of them for one address; more: the oldest is forgotten; those of the sender's
-                           own port count as 100 s older than they are
+      kept_per_host   8    of them for one address; more: the oldest is forgotten; those after which their port has
+                           sent another count as 100 s older than they are
       pending         4    responses promised by LATER; more: 5.03; 80 in use, and an address
       group_responses 16   responses to one request to a group; more are ignored; 250 in use, and the datagram
-      datagram_len    1152 longest datagram in bytes; a longer request is answered 4.13; 1 each
+      datagram_len    1152 longest datagram in bytes, 48 to 65507; a longer request is answered 4.13; 1 each
       tuning               Tuning of all messages that have none of their own; 80
+
+    A transport carries datagrams in another way than UDP, as ports/serial_line.py does. It has
+
+      sendto(data, peer)   `data` is written again afterwards: copy what has to wait. OSError, TypeError and ValueError
+                           lose the datagram, and `log` is told
+      recvfrom(n)          returns (bytes, peer), or None, no empty datagram, if there is none; it never waits. What was
+                           damaged it drops, for CoAP has no checksum. An OSError is ignored
+      fileno()             if it is there (on MicroPython ioctl, of an io.IOBase), the transport is polled; fileno is
+                           not for one that keeps datagrams it has read. Any other is asked every 10 ms
+      attach(endpoint)     is called if it is there
+      is_secure            if it is there and true, all is coaps, as with coap_dtls
+
+    A peer is anything but None and str that can be hashed and compared, with None, too; sendto may be given one that is
+    equal instead of the very same. A request goes to it by remote=peer beside the URI. A group is one of IP, see
+    is_multicast: sendto makes it a broadcast; what came by broadcast another object hands over, which
+    register_socket(it, True) is given.
 
     `log`, if set, is called as log(text, value) when a handler raised, a datagram could not be sent or there was no
     memory for what one asks. `on_end`, if set, is called with each TransmissionRecord that has ended: answered, given

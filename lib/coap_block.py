@@ -88,8 +88,10 @@ _LAST_NUM = const(0xFFFFF)
 _SMALL_LEN = const(64)  # a payload up to this length is never split unless that was asked for
 _OPTIONS_LEN = const(20)  # what Block1, Block2, Size2, an ETag of ours and the payload's marker take at most
 
-_GRACE_MS = const(10000)  # a body this old gives way to a newcomer
-_PACE = const(64)  # ... if it came slower than this, in bytes a second
+_GRACE = const(5)  # a body that has so many ACK_TIMEOUT gives way to a newcomer
+_PACE = const(128)  # ... if it came slower than this, in bytes for each of them
+_LEAST_MS = const(2000)  # which count as this at least
+_IDLE_MS = const(60000)  # a body of which nothing comes is forgotten: MAX_TRANSMIT_SPAN, 45 s, and some more
 _RESTARTS = const(3)  # how often a client begins anew
 
 _FAILED = const(-1)
@@ -159,6 +161,8 @@ class Blocks:
         coap._check("per_host", per_host, 1, 4096)
         coap._check("body_len", body_len, 0, 1 << 32)
         coap._check("sink_len", sink_len, 0, 1 << 32)
+        if idle_ms is None:
+            idle_ms = max(_IDLE_MS, engine.tuning.max_transmit_span_ms)
         coap._check("idle_ms", idle_ms, 1, 1 << 28)
         if unverified_len is not None:
             coap._check("unverified_len", unverified_len, 64, 65507)
@@ -362,13 +366,15 @@ class Blocks:
         """Make room for a body of `peer`; returns the seconds after which to ask again, 0 if there is room.
 
         When the table is full, or the host has its share, the slowest gives way: one that came with less than
-        _PACE bytes a second since it began, at least _GRACE_MS ago, or whose sender is not verified while `peer` is. To
-        the host's own next one, which most likely is a program started anew, also one silent for _GRACE_MS.
+        _PACE bytes in ACK_TIMEOUT since it began, at least _GRACE of them ago, or whose sender is not verified while
+        `peer` is. To the host's own next one, which most likely is a program started anew, also one that was silent for
+        so long. A network with a longer ACK_TIMEOUT is as much slower.
         """
         bodies = self.bodies.values()
         host = coap._host(peer)
         crowd = []
-        early_ms = max(0, self.idle_ms - _GRACE_MS)
+        pace_ms = max(_LEAST_MS, self.engine.tuning.ack_timeout_ms)
+        early_ms = max(0, self.idle_ms - _GRACE * pace_ms)
         for body in bodies:
             if coap._host(body[_KEY][0]) == host:
                 crowd.append(body)
@@ -381,7 +387,7 @@ class Blocks:
         soonest_ms = self.idle_ms
         slowest = None
         for body in crowd:
-            left_ms = max(_GRACE_MS, body[_LENGTH] * 1000 // _PACE) - ticks_diff(now_ms, body[_BEGAN_MS])
+            left_ms = max(_GRACE * pace_ms, body[_LENGTH] * pace_ms // _PACE) - ticks_diff(now_ms, body[_BEGAN_MS])
             left_ms = min(left_ms, ticks_diff(body[_UNTIL_MS], now_ms) - early_ms)
             if not self.is_verified(body[_KEY][0]) and self.is_verified(peer):
                 left_ms = 0
@@ -408,7 +414,8 @@ class Blocks:
         r = response.packet
         if request is not None and not self.received and not request.packet[_SEEN] >> _BLOCK2 & _BLOCKS:
             if r[_CODE] < _REQUEST_ENTITY_TOO_LARGE and type(r[_PAYLOAD]) is bytes and len(r[_PAYLOAD]) <= _SMALL_LEN:
-                return
+                if self.szx:  # else even that may be more than a datagram of datagram_len takes
+                    return
         self._settle(request, response, r)
 
     def _settle(self, request, response, r):
@@ -835,7 +842,7 @@ def attach(
     per_host=1,
     body_len=8192,
     sink_len=2 << 20,
-    idle_ms=60000,
+    idle_ms=None,
     unverified_len=136,
     reuse_token=False,
 ):
@@ -848,8 +855,8 @@ def attach(
     per_host        1      of them for one address
     body_len        8192   bytes of a body that is assembled, on both sides; longer: 4.13 with Size1, coap.Full
     sink_len        2 MiB  bytes of a body that goes to a sink, on both sides; longer: as above
-    idle_ms         60000  a body of which nothing comes for so long is forgotten; its next block gets 4.08 then. Where
-                           datagrams get lost, a client may repeat one for 45 s (MAX_TRANSMIT_SPAN) until it is answered
+    idle_ms         None   a body of which nothing comes for so long is forgotten; its next block gets 4.08 then. None:
+                           60000, or MAX_TRANSMIT_SPAN if that is longer, for which a client may be silent under loss
     unverified_len  136    the longest datagram in answer to a peer that is not verified, None: no limit
     reuse_token     False  as a client, use the token of the first block for all: some servers know a body by that, as
                            node-coap; less safe, for a late answer may be taken for the next (RFC 9175 section 4.1)

@@ -226,7 +226,8 @@ def attach(endpoint, verified=8, verified_s=300, fresh_s=10):
 
     verified    8    peers known to be where they say, 42 bytes each and an address; more: the oldest is forgotten
     verified_s  300  how long, in seconds, 1 to 86400; at most until the key changes, once a day
-    fresh_s     10   how old an Echo may be, in seconds, 1 to 3600: the client's way there and back
+    fresh_s     10   how old an Echo may be, in seconds, 1 to 3600: the client's way there and back, retransmissions
+                     included: more with a Tuning whose ack_timeout_ms is longer than the default's
 
     Raises TypeError or ValueError for what is out of these ranges, ValueError if it is attached already. An Echo is a
     time and 64 bits of SHA-256 over it, the peer and a key of the day: nothing is kept for a peer before it has proved

@@ -197,6 +197,20 @@ def test_block_when_datagram_len_is_small_then_fits():
     check.eq(server.get_all(3), BODY)
 
 
+def test_block_when_datagram_len_is_the_least_then_each_body_fits():
+    """RFC 7959 section 1: 51 bytes are what LoRaWAN carries; a payload that is short elsewhere is too long there."""
+    for datagram_len in (48, 51, 64, 77, 96):
+        server = Server({"datagram_len": datagram_len})
+        for body_len in range(30, 70):
+            server.answer = BODY[:body_len]
+            reply = server.ask()
+            check.eq((reply.code, len(reply.encode()) <= datagram_len), (coap.CONTENT, True), (datagram_len, body_len))
+            check.eq(reply.payload, BODY[: len(reply.payload)])
+            check.eq(len(reply.payload) < body_len, (reply.opt.block2 or 0) & MORE == MORE, (datagram_len, body_len))
+        server.answer = BODY
+        check.eq(server.get_all(0), BODY)
+
+
 def test_block_when_it_is_behind_the_end_then_is_refused():
     """RFC 7959 section 2.4: far block numbers."""
     server = Server()
@@ -635,6 +649,18 @@ def test_block_when_an_earlier_one_comes_again_then_goes_on():
         for num in range(5, 16):
             server.put(num, 2, request_tag=tags)
         check.eq(server.bodies, [BODY])
+
+
+def test_body_when_the_network_is_slow_then_keeps_its_place():
+    """RFC 7252 section 4.8.1: with an ACK_TIMEOUT of 15 s nobody sends 64 B/s; three senders would stop each other."""
+    for ack_timeout_ms, code in ((2000, coap.CONTINUE), (100, coap.CONTINUE), (15000, coap.SERVICE_UNAVAILABLE)):
+        server = Server({"tuning": coap.Tuning(ack_timeout_ms)}, transfers=1)
+        for num in range(8):  # 1024 bytes in 21 s, 8.5 bytes a second until 120 s
+            server.put(num, 3, BODY * 2, now_ms=num * 3000)
+        check.eq(server.put(0, 3, now_ms=24000, peer=OTHER).code, code, ack_timeout_ms)
+    check.eq(server.put(0, 3, now_ms=119000, peer=OTHER).code, coap.SERVICE_UNAVAILABLE)
+    check.eq(server.put(0, 3, now_ms=120000, peer=OTHER).code, coap.CONTINUE)
+    check.eq(server.blocks.idle_ms, 337500)  # MAX_TRANSMIT_SPAN
 
 
 def test_body_when_its_peer_is_unverified_then_gives_way_to_a_verified_one():

@@ -29,7 +29,7 @@ def test_endpoint_when_a_size_is_out_of_range_then_valueerror_at_once():
     """RFC 7252 section 4.5: what a table cannot hold would come out of process() at a peer's datagram, days later."""
     for name, wrong in (
         ("transmissions", 0), ("queued", 0), ("recent", 0), ("kept", -1), ("kept_per_host", 0), ("pending", -1),
-        ("group_responses", -1), ("datagram_len", 63),
+        ("group_responses", -1), ("datagram_len", 47),
     ):  # fmt: skip
         check.raises(ValueError, endpoint, contains=name, **{name: wrong})
         check.raises(TypeError, endpoint, contains=name, **{name: None})
@@ -52,7 +52,7 @@ def test_extension_when_a_size_is_out_of_range_then_told_at_once():
         ("idle_ms", 1 << 31), ("unverified_len", 0),
     ):  # fmt: skip
         check.raises(ValueError, coap_block.attach, endpoint(), contains=name, **{name: wrong})
-        if name != "unverified_len":
+        if name != "unverified_len" and name != "idle_ms":
             check.raises(TypeError, coap_block.attach, endpoint(), contains=name, **{name: None})
     check.raises(TypeError, coap_observe.attach, endpoint(), contains="request_len", request_len="a")
     check.raises(TypeError, coap_echo.attach, endpoint(), contains="verified", verified=1.5)

@@ -345,3 +345,9 @@ def test_request_uri_when_the_peer_is_link_local_then_it_names_the_network():
         uri = Message(GET, uri_path=("t",), remote=remote).get_request_uri()
         check.eq(uri, "coap://%s/t" % host)
         check.eq(Message(GET, uri=uri).remote, host + ":5683")
+def test_request_uri_when_the_peer_is_one_that_no_uri_can_name_then_valueerror():
+    """RFC 7252 section 6.5: a transport's peers may be anything; discovery leaves the base of such links empty."""
+    for remote in (b"\x02\0\0\0\0\1", 7, (b"\x02\0\0\0\0\1", 1), (7, 1), (7,), (None, 0)):
+        check.raises(ValueError, Message(GET, uri_path=("t",), remote=remote).get_request_uri, contains="remote")
+
+

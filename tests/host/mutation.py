@@ -218,7 +218,7 @@ MUTANTS = (
     # routing and discovery, section 6.5 and RFC 6690
     ("the path is compared", "while resource is not None and not", "while False and not"),
     ("the first segment's length", "p[_PATH]) << 16 | p[_FIRST_LEN] << 8 |", "p[_PATH]) << 16 |"),
-    ("whole links", "if len(document) + len(link) > self.datagram_len - self.overhead_len - 32:", "if False:"),
+    ("whole links", "if len(document) + len(link) > self.datagram_len - self.overhead_len - _BESIDE_LEN:", "if False:"),
     ("room for OSCORE", "self.datagram_len - self.overhead_len - 32", "self.datagram_len - 32"),
     ("all filters", "passed = passed and _matches(", "passed = resource.link and _matches("),
     ("a filter's prefix", "wanted[-1:] == \"*\" and value.startswith(wanted[:-1])", "False"),
@@ -384,7 +384,7 @@ BLOCK_MUTANTS = (
      "return answer, request.code, options"),
     ("a body's limit", "if max(offset + len(data), total) > limit_len:", "if False:"),
     ("a host's share of the bodies", "if len(crowd) < self.per_host:", "if True:"),
-    ("a slow body gives way", "max(_GRACE_MS, body[_LENGTH] * 1000 // _PACE)", "1 << 28"),
+    ("a slow body gives way", "max(_GRACE * pace_ms, body[_LENGTH] * pace_ms // _PACE)", "1 << 28"),
     ("a silent body gives way to its host's next", "ticks_diff(body[_UNTIL_MS], now_ms) - early_ms)",
      "ticks_diff(body[_UNTIL_MS], now_ms))"),
     ("... but not to another host's", "            early_ms = 0\n", ""),
@@ -395,6 +395,7 @@ BLOCK_MUTANTS = (
     ("idle bodies are forgotten, each at its time",
      "                self.engine.wake(body[_UNTIL_MS])\n", "                pass\n"),
     # the server: what goes out
+    ("a short body in a small datagram", "                if self.szx:", "                if True:"),
     ("unverified peers get short datagrams", "limit_len = min(limit_len, self.unverified_len)", "pass"),
     ("a block behind the end", "if offset and total <= offset:", "if False:"),
     ("what is kept of an answer is a copy", "payload = bytes(payload)\n            body", "pass\n            body"),
