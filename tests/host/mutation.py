@@ -219,7 +219,7 @@ MUTANTS = (
     ("the path is compared", "while resource is not None and not", "while False and not"),
     ("the first segment's length", "p[_PATH]) << 16 | p[_FIRST_LEN] << 8 |", "p[_PATH]) << 16 |"),
     ("whole links", "if len(document) + len(link) > self.datagram_len - self.overhead_len - _BESIDE_LEN:", "if False:"),
-    ("room for OSCORE", "self.datagram_len - self.overhead_len - 32", "self.datagram_len - 32"),
+    ("room for OSCORE", "self.datagram_len - self.overhead_len - _BESIDE_LEN", "self.datagram_len - 32"),
     ("all filters", "passed = passed and _matches(", "passed = resource.link and _matches("),
     ("a filter's prefix", "wanted[-1:] == \"*\" and value.startswith(wanted[:-1])", "False"),
     ("one of several values", "values = value.split(\" \") + [value]", "values = [value]"),
