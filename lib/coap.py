@@ -1648,14 +1648,6 @@ class _Duplicates:
                 return True
         return False
 
-    def note(self, p, slot, until_ms):
-        """Fill a slot; its reply is empty. Returns it."""
-        self.free(slot)
-        self.mids[slot] = p[_MID]
-        self.peers[slot] = p[_REMOTE]
-        self.until_ms[slot] = until_ms
-        return slot
-
     def keep(self, p, now_ms, until_ms):
         """Fill one of the `kept` slots; returns it, or -1 if none is free and none may be taken from another message.
 
@@ -1683,9 +1675,11 @@ class _Duplicates:
         if free < 0 or mine >= self.kept_per_host:
             free = oldest
         if free >= 0:
-            self.note(p, free, until_ms)
-            self.mids[free] |= p[_MTYPE] << 16
+            self.free(free)
+            self.mids[free] = p[_MID] | p[_MTYPE] << 16
+            self.peers[free] = p[_REMOTE]
             self.hosts[free] = host
+            self.until_ms[free] = until_ms
         return free
 
     def free(self, slot):
@@ -1752,11 +1746,13 @@ def _serving(engine):
     fast: MicroPython reads locals several times as fast as attributes, and it would allocate a frame of this size
     in each call of a function, while that of a generator stays. The methods that it calls are Engine's, below.
     """
-    begin = engine._begin
+    # these first: the first 16 locals are read faster
+    reply = result = resource = refusal = asked = code = slot = seen = mid = start = None
     request = engine._request
     response = engine._response
     p = request.packet
     r = response.packet
+    begin = engine._begin
     if r[_START]:  # a handler has called its index(), which ended the generator before
         _own(r)
     routes = engine._routes
@@ -1769,11 +1765,12 @@ def _serving(engine):
     hooks = engine.hooks
     out = engine._out
     try:
-        reply = None  # a loop must not come first here: to CPython a Ctrl-C at its end is one before the `try`
-        pending = engine._pending  # not among the first 16 locals, which are read faster
+        # a loop must not come first here: to CPython a Ctrl-C at its end is one before the `try`
+        pending = engine._pending
         while True:
             refusal = asked = yield reply
             reply = result = None
+            slot = -1  # its place in the table of duplicates; -1: none
             mid = p[_MID]
             if asked <= 0:
                 code = p[_CODE]
@@ -1791,7 +1788,13 @@ def _serving(engine):
                 # Who is to answer it, or why not?
                 refusal = 0
                 if hooks and asked != _RENDER:
-                    refusal = engine._unwrap(p)
+                    data = p[_DATA]
+                    for hook in hooks["unwrap"]:
+                        refusal = hook(request)
+                        engine._is_unwrapped = p[_DATA] is not data
+                        if refusal:
+                            break
+                    data = None  # the frame of a generator stays
                     code = p[_CODE]
                     if asked:  # a request to a group begins no observation: its sender may never get the answer
                         p[_SEEN] &= ~(1 << _OBSERVE)
@@ -1811,21 +1814,26 @@ def _serving(engine):
                         continue
                 elif not resource.handlers[code] and not resource.handlers[0]:
                     refusal = METHOD_NOT_ALLOWED
-                # Note it, so that its duplicates are known; what was unwrapped must never be handled twice, a GET may
-                if code == GET and not engine._is_unwrapped and asked != _RENDER:
-                    slot = engine._slot = mid % recent
-                    replies[slot][:] = b""
-                    mids[slot] = mid
-                    peers[slot] = p[_REMOTE]
+                # Note it, so that its duplicates are known. GET, FETCH and what is refused may be handled twice; what
+                # was unwrapped must not
+                if asked != _RENDER:
                     tuning = engine.tuning
                     lifetime_ms = tuning.non_lifetime_ms if p[_MTYPE] else tuning.exchange_lifetime_ms
-                    until_ms[slot] = ticks_add(engine.now_ms, lifetime_ms)
-                    if engine._wake_ms is None:
-                        engine._wake_ms = until_ms[slot]
-                elif asked != _RENDER and not engine._note(p, refusal):
-                    if p[_MTYPE] == NON:
-                        continue
-                    refusal = SERVICE_UNAVAILABLE
+                    forget_ms = ticks_add(engine.now_ms, lifetime_ms)
+                    if (code == GET or code == FETCH or refusal) and not engine._is_unwrapped:
+                        slot = mid % recent
+                        replies[slot][:] = b""
+                        mids[slot] = mid
+                        peers[slot] = p[_REMOTE]
+                        until_ms[slot] = forget_ms
+                        if engine._wake_ms is None:
+                            engine._wake_ms = forget_ms
+                    else:
+                        slot = duplicates.keep(p, engine.now_ms, engine.wake(forget_ms))
+                        if slot < 0:
+                            if p[_MTYPE] == NON:
+                                continue
+                            refusal = SERVICE_UNAVAILABLE
             # What is the response?
             preset = refusal or _PRESET[code]
             if r[_DATA] or r[_END]:  # what _prepare does
@@ -1844,7 +1852,7 @@ def _serving(engine):
                 elif refusal == REQUEST_ENTITY_TOO_LARGE and not engine.sends_blocks:
                     response.opt.size1 = engine.datagram_len - _BESIDE_LEN
             elif (hooks or resource is None) and asked != _RENDER:
-                result = engine._offer(p, resource)
+                result = engine._offer(p, resource, slot)
             if result is None:
                 if resource is None:
                     continue
@@ -1884,7 +1892,7 @@ def _serving(engine):
                 continue
             if result is LATER:
                 if len(pending) < engine._limits[_MAX_PENDING]:
-                    forget_ms = engine.wake(until_ms[engine._slot])
+                    engine.wake(forget_ms)
                     # a group gets no errors: of it asked is -1, and this adds the bits of _NO_ERROR
                     pending.append((p[_REMOTE], _token(p), mid, forget_ms, _unwanted(p) | asked & _NO_ERROR))
                 else:
@@ -1920,7 +1928,6 @@ def _serving(engine):
                     out[3] = mid & 255
                     continue
                 out[0] |= ACK << 4
-            slot = engine._slot
             if slot >= 0:
                 if len(reply) <= _REPLY_LEN:
                     replies[slot][:] = reply
@@ -1941,7 +1948,6 @@ class Engine:
 
     # In the class until they are set: the dict of an instance has 48 attributes in 59 places, so that MicroPython finds
     # soon that a method is not among them; in a fuller one it would have to look further for each method that is called
-    on_end = None
     is_secure = False  # whether the transport protects all that comes and goes
     is_closed = False
     overhead_len = 0  # bytes of a datagram that a response has to leave to an extension
@@ -1964,7 +1970,8 @@ class Engine:
         self.random = random
         self.tuning = tuning or Tuning()
         self.datagram_len = _check("datagram_len", datagram_len, 64, 65507)
-        self.log = self.next_event_reason = self.peer = None  # peer: where the datagram that due() returned goes
+        # peer: where the datagram that due() returned goes
+        self.log = self.on_end = self.next_event_reason = self.peer = None
         self.received = None  # the ReceptionRecord of the latest receive, if it is for the application
         self.now_ms = 0  # the time of the latest receive or due
         self.resources = []
@@ -1974,7 +1981,6 @@ class Engine:
         self._names = {}  # "host:port" -> address, as an Endpoint has looked it up
         self._critical = _CRITICAL  # critical options that no extension understands
         self._is_in_handler = self._is_unwrapped = False  # the request in hand was unwrapped by an extension
-        self._slot = -1  # of the request in hand in the table of duplicates; -1: none
         self._routes = {}  # _path_key -> the latest Resource with it; None -> that of those whose last segment varies
         self._limits = (  # see _MAX_OPEN
             _check("transmissions", transmissions, 1, 4096),
@@ -2169,7 +2175,6 @@ class Engine:
         if p[_MTYPE] > NON:
             return None
         if 0 < p[_CODE] < 32:
-            self._slot = -1
             return self._serve(REQUEST_ENTITY_TOO_LARGE)
         return self.empty(RST, p[_MID]) if p[_MTYPE] == CON else None
 
@@ -2186,31 +2191,6 @@ class Engine:
             if len(self._answers) < self._limits[_MAX_QUEUED]:
                 self._answers.append((bytes(reply), p[_REMOTE], at_ms))
                 self._is_calm = False
-
-    def _unwrap(self, p):
-        """Have the extensions unwrap the request; returns the code with which one refuses it, or 0."""
-        data = p[_DATA]
-        for hook in self.hooks["unwrap"]:
-            refusal = hook(self._request)
-            self._is_unwrapped = p[_DATA] is not data
-            if refusal:
-                return refusal
-        return 0
-
-    def _note(self, p, code):
-        """Note the request in the table of duplicates, its slot in _slot; returns False if there is no room.
-
-        code: with which it is refused, or 0. One that is refused may be refused twice, as a FETCH may be handled twice.
-        """
-        until_ms = self.wake(  # without a local for the lifetime, with which the frame would lie on the heap
-            ticks_add(self.now_ms, self.tuning.non_lifetime_ms if p[_MTYPE] else self.tuning.exchange_lifetime_ms)
-        )
-        duplicates = self._duplicates
-        if not self._is_unwrapped and (code or p[_CODE] == FETCH):
-            self._slot = duplicates.note(p, p[_MID] % duplicates.recent, until_ms)
-        else:
-            self._slot = duplicates.keep(p, self.now_ms, until_ms)
-        return self._slot >= 0
 
     def _refusal(self, p, resource, asked):
         """The code with which the request is refused before a handler sees it, or 0; -1: by silence."""
@@ -2262,7 +2242,7 @@ class Engine:
         self._serve = serving.send
         return None if asked is None else serving.send(asked)
 
-    def _offer(self, p, resource):
+    def _offer(self, p, resource, slot):
         """Offer the request to the extensions, and to the application if there are no resources.
 
         Returns what the first extension that took it made of it, or None.
@@ -2274,9 +2254,9 @@ class Engine:
                     if result is not None:
                         return result
             if resource is None:
-                self.received = ReceptionRecord(self, _view(p), p[_REMOTE], None, self._slot)
+                self.received = ReceptionRecord(self, _view(p), p[_REMOTE], None, slot)
         except BaseException:
-            self._duplicates.free(self._slot)  # no handler has run: who sends it again is served
+            self._duplicates.free(slot)  # no handler has run: who sends it again is served
             raise
         return None
 
