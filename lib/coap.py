@@ -652,10 +652,11 @@ def _packed_len(p, token):
 def _field(index):
     """A property of Message: packet[index]. What is assigned to code, mtype and mid is checked: None or an int."""
 
-    def read(self):
+    # index=index: with a default value these are smaller than closures
+    def read(self, index=index):
         return self.packet[index]
 
-    def assign(self, value):
+    def assign(self, value, index=index):
         if value is not None and index <= _MID:
             _check(("code", "mtype", "mid")[index - _CODE], value, 0, (255, 3, 65535)[index - _CODE])
         self.packet[index] = value
@@ -1361,10 +1362,10 @@ class ReceptionRecord:
     is_acknowledged = has_responded = True
     answer_ms = None
 
-    def __init__(self, endpoint, message, remote, pertains_to, slot=-1):
+    def __init__(self, endpoint, message, pertains_to, slot=-1):
         self.endpoint = endpoint
         self.message = message
-        self.remote = remote
+        self.remote = message.packet[_REMOTE]
         self.mid = message.packet[_MID]
         self.pertains_to = pertains_to
         self.slot = slot  # in the table of duplicates
@@ -1422,7 +1423,7 @@ class ReceptionRecord:
             engine.extend(request, response)
         if _packed_len(response.packet, token) > engine.datagram_len:
             raise ValueError("the response is longer than datagram_len")
-        if _is_unwanted(request.packet, response.code):
+        if _unwanted(request.packet) >> (response.code >> 5) - 1 & 1:
             if is_con and not self.is_acknowledged:
                 self.ack()
         elif self.is_acknowledged:
@@ -1437,13 +1438,10 @@ class ReceptionRecord:
 
 def _unwanted(p):
     """The No-Response of the request `p`: bit n - 1 for the class n of responses it does not want (RFC 7967)."""
+    if p[_START] and not p[_SEEN] & _HAS_NO_RESPONSE:
+        return 0
     at = _find(p, _NO_RESPONSE)
     return _uint(p[_DATA], at, p[_STOP]) if at >= 0 and p[_STOP] - at <= 1 else 0
-
-
-def _is_unwanted(p, code):
-    """Whether the request `p`, a datagram, wants no response of the class of `code` (RFC 7967 section 2.1)."""
-    return p[_SEEN] & _HAS_NO_RESPONSE and _unwanted(p) >> (code >> 5) - 1 & 1
 
 
 def _host(peer):
@@ -1908,7 +1906,7 @@ def _serving(engine):
                 if engine.log:
                     engine.log("the response is longer than datagram_len", len(r[_PAYLOAD]))
                 _prepare(r, p, INTERNAL_SERVER_ERROR)
-            if p[_SEEN] & _HAS_NO_RESPONSE and _is_unwanted(p, r[_CODE]):
+            if p[_SEEN] & _HAS_NO_RESPONSE and _unwanted(p) >> (r[_CODE] >> 5) - 1 & 1:
                 result = NO_RESPONSE
             if result is not None and result is not REPLY:
                 if p[_MTYPE] == NON:
@@ -1949,7 +1947,6 @@ class Engine:
     # In the class until they are set: the dict of an instance has 48 attributes in 59 places, so that MicroPython finds
     # soon that a method is not among them; in a fuller one it would have to look further for each method that is called
     is_secure = False  # whether the transport protects all that comes and goes
-    is_closed = False
     overhead_len = 0  # bytes of a datagram that a response has to leave to an extension
 
     def __init__(
@@ -1970,8 +1967,7 @@ class Engine:
         self.random = random
         self.tuning = tuning or Tuning()
         self.datagram_len = _check("datagram_len", datagram_len, 64, 65507)
-        # peer: where the datagram that due() returned goes
-        self.log = self.on_end = self.next_event_reason = self.peer = None
+        self.log = self.on_end = self.next_event_reason = self.peer = None  # peer: see due
         self.received = None  # the ReceptionRecord of the latest receive, if it is for the application
         self.now_ms = 0  # the time of the latest receive or due
         self.resources = []
@@ -1980,7 +1976,8 @@ class Engine:
         self._extensions = []
         self._names = {}  # "host:port" -> address, as an Endpoint has looked it up
         self._critical = _CRITICAL  # critical options that no extension understands
-        self._is_in_handler = self._is_unwrapped = False  # the request in hand was unwrapped by an extension
+        self.is_closed = self._is_in_handler = False
+        self._is_unwrapped = False  # whether an extension has unwrapped the request in hand
         self._routes = {}  # _path_key -> the latest Resource with it; None -> that of those whose last segment varies
         self._limits = (  # see _MAX_OPEN
             _check("transmissions", transmissions, 1, 4096),
@@ -2172,9 +2169,7 @@ class Engine:
         """Answer a datagram longer than datagram_len, of which only header and token are looked at."""
         if _index(p, data[: 4 + (data[0] & 15)]) >= 0:
             return self.receive(data[:5], p[_REMOTE], self.now_ms)  # its first bytes are as malformed, and short
-        if p[_MTYPE] > NON:
-            return None
-        if 0 < p[_CODE] < 32:
+        if p[_MTYPE] <= NON and 0 < p[_CODE] < 32:
             return self._serve(REQUEST_ENTITY_TOO_LARGE)
         return self.empty(RST, p[_MID]) if p[_MTYPE] == CON else None
 
@@ -2254,7 +2249,7 @@ class Engine:
                     if result is not None:
                         return result
             if resource is None:
-                self.received = ReceptionRecord(self, _view(p), p[_REMOTE], None, slot)
+                self.received = ReceptionRecord(self, _view(p), None, slot)
         except BaseException:
             self._duplicates.free(slot)  # no handler has run: who sends it again is served
             raise
@@ -2358,9 +2353,8 @@ class Engine:
     def acknowledge(self):
         """Acknowledge the request that the application was given last, if it is a CON that was left unanswered."""
         record = self.received
-        if record is not None and not record.is_acknowledged and not record.has_responded:
-            if record.message.mtype == CON:
-                record.ack()
+        if record and not record.is_acknowledged and not record.has_responded and record.message.mtype == CON:
+            record.ack()
         self.received = None
 
     # -- receiving what is no request
@@ -2459,13 +2453,13 @@ class Engine:
 
     def deliver(self, record, message, error):
         """Hand a response or Reset to the application; it ends the exchange, unless that is with a group or parked."""
-        received = self.received = ReceptionRecord(self, message, message.packet[_REMOTE], record)
+        received = self.received = ReceptionRecord(self, message, record)
         if record.state == _PARKED:
             record.response = received
             return
         record.response = record.response or received
         record.responses = record.responses + (received,) if record.responses else (received,)
-        if record.remote == message.packet[_REMOTE]:
+        if record.remote == received.remote:
             self.end(record, error)
 
     # -- sending
@@ -2849,7 +2843,6 @@ class Endpoint(Engine):
         self._poller = select and (_Poll() if _ON_CPYTHON else select.poll())
         self._ready = select and self._poller.ipoll
         self._groups = {}  # socket registered as receiving for a group -> what join() was given
-        self._port = port
         self._bound_to = self._reopened_ms = None  # the address that the socket is bound to; when _reopen tried last
         # An empty datagram makes an ESP32's socket deaf: https://github.com/micropython/micropython-lib/issues/736
         self.reopens_on_empty = sys.platform == "esp32"
@@ -3139,7 +3132,8 @@ class Endpoint(Engine):
         Joining again renews it, which an ESP32 needs when its WiFi was lost. Raises ValueError without a `port`, or
         for IPv6 on a board, whose firmware cannot; OSError if the system refuses.
         """
-        if not self._port or self._bound_to is None:
+        port = _host_and_port(self._bound_to)[1]
+        if not port:
             raise ValueError("a group sends to a port; give one to Endpoint")
         if self.socket is None:
             raise OSError("the endpoint has no socket now")
@@ -3147,7 +3141,7 @@ class Endpoint(Engine):
             raise ValueError(group + " is on each network: join() takes an interface")
         is_ipv6 = ":" in group
         scope = "%%%d" % interface if interface and is_ipv6 else ""
-        address = self._look_up(group + scope, self._port)
+        address = self._look_up(group + scope, port)
         if not is_multicast(address):
             raise ValueError("a group is 224.0.0.0 to 239.255.255.255 or begins with ff, not " + group)
         if not is_ipv6:

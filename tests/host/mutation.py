@@ -126,7 +126,7 @@ MUTANTS = (
     # groups, section 8.2
     ("a group's members answer", "or is_multicast(record.remote):", ":"),
     ("a group's request stays open",
-     "if record.remote == message.packet[_REMOTE]:\n            self.end(record, error)",
+     "if record.remote == received.remote:\n            self.end(record, error)",
      "if True:\n            self.end(record, error)"),
     ("answered by a group is no Timeout", "None if record.responses else Timeout", "Timeout"),
     ("a member answers once", "if response.remote == p[_REMOTE]:\n                    return True", "pass"),
