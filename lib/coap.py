@@ -3228,7 +3228,6 @@ class Endpoint(Engine):
         """Send `message` to its remote and serve until that has ended; returns its record."""
         if self._is_in_handler:
             raise RuntimeError(_IN_HANDLER)
-        self.acknowledge()
         record = self.send(message, None, timeout_ms)
         try:
             self.wait(record)
@@ -3245,6 +3244,7 @@ class Endpoint(Engine):
             raise RuntimeError(_IN_HANDLER)
         if record.endpoint is not self:
             raise ValueError("the record is of another endpoint")
+        self.acknowledge()
         while not record.is_done():
             self._left = _BURST
             self._turn(ticks_ms(), _FAR_MS)
