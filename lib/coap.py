@@ -1437,7 +1437,10 @@ class ReceptionRecord:
 
 
 def _unwanted(p):
-    """The No-Response of the request `p`: bit n - 1 for the class n of responses it does not want (RFC 7967)."""
+    """The No-Response of the request `p`: bit n - 1 for the class n of responses it does not want (RFC 7967).
+
+    Of a datagram it counts if its bit in _SEEN is set: coap_oscore clears that of an outer one.
+    """
     if p[_START] and not p[_SEEN] & _HAS_NO_RESPONSE:
         return 0
     at = _find(p, _NO_RESPONSE)
@@ -1652,12 +1655,12 @@ class _Duplicates:
         Not taken are those of other hosts, and of requests to which a response was promised.
         """
         host = _host(p[_REMOTE])
-        free = oldest = -1
+        taken = oldest = -1
         oldest_ms = mine = 0
         for slot in range(self.recent, len(self.mids)):
             left_ms = ticks_diff(self.until_ms[slot], now_ms)
             if self.mids[slot] < 0 or left_ms <= 0:
-                free = slot
+                taken = slot
             elif self.hosts[slot] == host:
                 mine += 1
                 if self.mids[slot] >> 16:
@@ -1670,15 +1673,15 @@ class _Duplicates:
                 if is_oldest and not self.is_promised(self.mids[slot] & 0xFFFF, self.peers[slot]):
                     oldest = slot
                     oldest_ms = left_ms
-        if free < 0 or mine >= self.kept_per_host:
-            free = oldest
-        if free >= 0:
-            self.free(free)
-            self.mids[free] = p[_MID] | p[_MTYPE] << 16
-            self.peers[free] = p[_REMOTE]
-            self.hosts[free] = host
-            self.until_ms[free] = until_ms
-        return free
+        if taken < 0 or mine >= self.kept_per_host:
+            taken = oldest
+        if taken >= 0:
+            self.free(taken)
+            self.mids[taken] = p[_MID] | p[_MTYPE] << 16
+            self.peers[taken] = p[_REMOTE]
+            self.hosts[taken] = host
+            self.until_ms[taken] = until_ms
+        return taken
 
     def free(self, slot):
         """Empty a slot, and let go of the memory of a long reply."""
@@ -1945,7 +1948,8 @@ class Engine:
     """
 
     # In the class until they are set: the dict of an instance has 48 attributes in 59 places, so that MicroPython finds
-    # soon that a method is not among them; in a fuller one it would have to look further for each method that is called
+    # soon that a method is not among them. In a fuller one, as one of 47 attributes in 47 places, it would have to look
+    # further for each method that is called
     is_secure = False  # whether the transport protects all that comes and goes
     overhead_len = 0  # bytes of a datagram that a response has to leave to an extension
 
@@ -2361,26 +2365,25 @@ class Engine:
 
     def _receive_other(self, p):
         """Take an empty message or a response; returns the ACK or Reset to send back, or None."""
-        is_con = p[_MTYPE] == CON
+        mtype = p[_MTYPE]
+        reply = RST if mtype == CON else None  # a ping, or what makes no sense
         if not p[_CODE]:
-            if p[_MTYPE] >= ACK:
+            if mtype >= ACK:
                 self._receive_empty(p)
-            return self.empty(RST, p[_MID]) if is_con else None  # a ping
-        if p[_CODE] < 32 or p[_MTYPE] == RST:
-            return None
-        if is_con and self._duplicates.find(p, self.now_ms) >= 0:
-            return self.empty(ACK, p[_MID])
-        record = self._requester(p)
-        if record is None or not self._accept(record, p):
-            if p[_MTYPE] == ACK:
-                self._receive_empty(p)
-            is_con = is_con or p[_MTYPE] == NON and p[_SEEN] & 1 << _OBSERVE  # a notification: its server then stops
-            return self.empty(RST, p[_MID]) if is_con else None
-        if not is_con:
-            return None
-        until_ms = self.wake(ticks_add(self.now_ms, self.tuning.exchange_lifetime_ms))
-        self._duplicates.keep(p, self.now_ms, until_ms)
-        return self.empty(ACK, p[_MID])
+        elif p[_CODE] > 31 and mtype != RST:
+            if mtype == CON and self._duplicates.find(p, self.now_ms) >= 0:
+                return self.empty(ACK, p[_MID])
+            record = self._requester(p)
+            if record is None or not self._accept(record, p):
+                if mtype == ACK:
+                    self._receive_empty(p)
+                elif p[_SEEN] & 1 << _OBSERVE:  # a notification: its server then stops
+                    reply = RST
+            elif mtype == CON:
+                until_ms = self.wake(ticks_add(self.now_ms, self.tuning.exchange_lifetime_ms))
+                self._duplicates.keep(p, self.now_ms, until_ms)
+                reply = ACK
+        return self.empty(reply, p[_MID]) if reply else None
 
     def _accept(self, record, p):
         """Deliver the response `p` to `record`; returns False if it is to be rejected."""
@@ -2458,6 +2461,7 @@ class Engine:
             record.response = received
             return
         record.response = record.response or received
+        # without a sum of two tuples where it is the only one, as in most cases: that takes memory for a third
         record.responses = record.responses + (received,) if record.responses else (received,)
         if record.remote == received.remote:
             self.end(record, error)
@@ -2602,7 +2606,7 @@ class Engine:
         """The next datagram to send at `now_ms`, to the address in `peer`; None when there is no more."""
         self.now_ms = now_ms
         if self._wake_ms is not None and ticks_diff(now_ms, self._wake_ms) >= 0:
-            self._wake(now_ms)
+            self._tick(now_ms)
         for answer in self._answers:
             packed, self.peer, at_ms = answer
             if at_ms is None or ticks_diff(now_ms, at_ms) >= 0:
@@ -2677,7 +2681,7 @@ class Engine:
                     return record
         return None
 
-    def _wake(self, now_ms):
+    def _tick(self, now_ms):
         """Forget what is too old, let the extensions do what is due; note when to do so again, soon if one raised."""
         self._wake_ms = None
         duplicates = self._duplicates
