@@ -1463,9 +1463,9 @@ _STATE = const(-1)  # in the place of a method: the function that tells the ETag
 
 def _several(value):
     """`value` as a tuple: of the items of a tuple or list, else of one value alone; None stays None."""
-    if value is None or isinstance(value, tuple):
-        return value
-    return tuple(value) if isinstance(value, list) else (value,)
+    if isinstance(value, (tuple, list)):
+        return tuple(value)
+    return None if value is None else (value,)
 
 
 class Resource:
@@ -1853,7 +1853,17 @@ def _serving(engine):
                 elif refusal == REQUEST_ENTITY_TOO_LARGE and not engine.sends_blocks:
                     response.opt.size1 = engine.datagram_len - _BESIDE_LEN
             elif (hooks or resource is None) and asked != _RENDER:
-                result = engine._offer(p, resource, slot)
+                try:  # the extensions take it, or the application where there are no resources
+                    if hooks:
+                        for hook in hooks["request"]:
+                            result = hook(request, response)
+                            if result is not None:
+                                break
+                    if resource is None and result is None:
+                        engine.received = ReceptionRecord(engine, _view(p), None, slot)
+                except BaseException:
+                    duplicates.free(slot)  # no handler has run: who sends it again is served
+                    raise
             if result is None:
                 if resource is None:
                     continue
@@ -2240,24 +2250,6 @@ class Engine:
         next(serving)
         self._serve = serving.send
         return None if asked is None else serving.send(asked)
-
-    def _offer(self, p, resource, slot):
-        """Offer the request to the extensions, and to the application if there are no resources.
-
-        Returns what the first extension that took it made of it, or None.
-        """
-        try:
-            if self.hooks:
-                for hook in self.hooks["request"]:
-                    result = hook(self._request, self._response)
-                    if result is not None:
-                        return result
-            if resource is None:
-                self.received = ReceptionRecord(self, _view(p), None, slot)
-        except BaseException:
-            self._duplicates.free(slot)  # no handler has run: who sends it again is served
-            raise
-        return None
 
     def render(self, data, peer):
         """Answer the request in the datagram `data` (bytes) of `peer` once more, for a notification.
