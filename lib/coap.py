@@ -881,9 +881,8 @@ class Message:
         p = self.packet
         if p[_START]:
             _own(p)
-        p[_DATA][:] = b""
+        p[_DATA][:] = p[_TOKEN] = p[_PAYLOAD] = b""
         p[_END] = p[_LAST] = 0
-        p[_TOKEN] = p[_PAYLOAD] = b""
         return self
 
     @staticmethod
@@ -1017,9 +1016,10 @@ class Message:
             return opt.proxy_uri
         is_group = request is not self and is_multicast(request.remote)
         host, port = _host_and_port(request.remote if self.remote is None else self.remote)
-        if opt.uri_host is not None and not is_group:
+        name = opt.uri_host
+        if name is not None and not is_group:
             # _PLAIN[:-2]: a host has no ":" or "@" of its own
-            host = opt.uri_host if _is_ip_literal(opt.uri_host) else _quote((opt.uri_host,), "", _PLAIN[:-2])
+            host = name if _is_ip_literal(name) else _quote((name,), "", _PLAIN[:-2])
         if host is None:
             raise ValueError("the request has neither Uri-Host nor remote")
         port = opt.uri_port or port
@@ -1898,8 +1898,10 @@ def _serving(engine):
                     elif _find(r, _CONTENT_FORMAT) < 0:
                         value = _uint_option(p, _ACCEPT) if seen & 1 << _ACCEPT else resource.formats[0]
                         _add(r, _CONTENT_FORMAT, _uint_bytes(value))
+            elif result is REPLY:
+                result = None
             if asked == _RENDER:
-                reply = None if result is REPLY else result
+                reply = result
                 continue
             if result is LATER:
                 if len(pending) < engine._limits[_MAX_PENDING]:
@@ -1911,17 +1913,17 @@ def _serving(engine):
                     _prepare(r, p, SERVICE_UNAVAILABLE)
                     response.opt.max_age = _RETRY_S
             # The datagram
-            if hooks and (result is None or result is REPLY):
+            if hooks and result is None:
                 engine.extend(request, response)
             start = p[_START]
             stop = start + r[_END]
-            if stop + len(r[_PAYLOAD]) >= engine.datagram_len and (result is None or result is REPLY):
+            if stop + len(r[_PAYLOAD]) >= engine.datagram_len and result is None:
                 if engine.log:
                     engine.log("the response is longer than datagram_len", len(r[_PAYLOAD]))
                 _prepare(r, p, INTERNAL_SERVER_ERROR)
             if p[_SEEN] & _HAS_NO_RESPONSE and _unwanted(p) >> (r[_CODE] >> 5) - 1 & 1:
                 result = NO_RESPONSE
-            if result is not None and result is not REPLY:
+            if result is not None:  # NO_RESPONSE or LATER
                 if p[_MTYPE] == NON:
                     continue
                 reply = engine.empty(ACK, mid)
@@ -2038,8 +2040,8 @@ class Engine:
         """
         extensions = self._extensions
         at = 0
-        while at < len(extensions) and extensions[at].rank < extension.rank:
-            at += 1
+        for each in extensions:
+            at += each.rank < extension.rank
         extensions.insert(at, extension)
         self._critical &= ~extension.understood
         for name in ("unwrap", "request", "response", "outgoing", "wrap", "incoming", "reset", "tick", "next_ms"):
@@ -2136,11 +2138,12 @@ class Engine:
         if len(queries) > _FILTERS:  # 200 in a datagram, with 20 resources, would take a quarter of a second on a PC
             return BAD_REQUEST
         for resource in self.resources:
-            passed = resource.link
+            link = resource.link
             for query in queries:
-                passed = passed and _matches(resource.link, query)
-            if passed:
-                links.append(resource.link)
+                if link and not _matches(link, query):
+                    link = None
+            if link:
+                links.append(link)
         if self.sends_blocks:
             return self.sends_blocks(links, len(self.resources))
         document = bytearray()
@@ -2342,8 +2345,9 @@ class Engine:
             self._is_calm = False
         slot = record.slot
         duplicates = self._duplicates
-        if record.message.mtype == CON:
-            if duplicates.mids[slot] == record.mid and duplicates.peers[slot] == record.remote:
+        # ... unless another message has taken its slot
+        if record.message.mtype == CON and duplicates.mids[slot] == record.mid:
+            if duplicates.peers[slot] == record.remote:
                 duplicates.remember(slot, packed)
 
     def acknowledge(self):
@@ -3052,8 +3056,9 @@ class Endpoint(Engine):
                 break
             self._send_datagram(packed)
         left_ms = self.next_ms(now_ms)
-        self._due_ms = None if left_ms is None else ticks_add(now_ms, left_ms)
+        self._due_ms = None
         if left_ms is not None:
+            self._due_ms = ticks_add(now_ms, left_ms)
             wait_ms = min(wait_ms, left_ms)
         # an exchange has ended: do not wait, for the caller may be waiting for just that one
         return 0 if len(self._open) + len(self._queue) < exchanges else wait_ms

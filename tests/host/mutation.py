@@ -222,7 +222,8 @@ MUTANTS = (
     ("the first segment's length", "p[_PATH]) << 16 | p[_FIRST_LEN] << 8 |", "p[_PATH]) << 16 |"),
     ("whole links", "if len(document) + len(link) > self.datagram_len - self.overhead_len - _BESIDE_LEN:", "if False:"),
     ("room for OSCORE", "self.datagram_len - self.overhead_len - _BESIDE_LEN", "self.datagram_len - _BESIDE_LEN"),
-    ("all filters", "passed = passed and _matches(", "passed = resource.link and _matches("),
+    ("all filters", "                if link and not _matches(link, query):\n                    link = None",
+     "                link = resource.link and _matches(resource.link, query) and resource.link"),
     ("a filter's prefix", "wanted[-1:] == \"*\" and value.startswith(wanted[:-1])", "False"),
     ("one of several values", "values = value.split(\" \") + [value]", "values = [value]"),
     # groups, section 8
@@ -304,7 +305,7 @@ MUTANTS = (
     ("delayed answers are bounded", "if len(self._answers) < self._limits[_MAX_QUEUED]:", "if True:"),
     ("4.01 unprotected", "if resource.is_secure and not self._is_unwrapped and not self.is_secure:", "if False:"),
     ("unwrapped requests are handled once", "refusal) and not engine._is_unwrapped:", "refusal):"),
-    ("extensions in the order of their ranks", "and extensions[at].rank < extension.rank:", "and False:"),
+    ("extensions in the order of their ranks", "at += each.rank < extension.rank", "at += 0"),
     ("responses pass from the top",
      "if name in (\"response\", \"outgoing\", \"wrap\"):\n                hooks.reverse()",
      "if False:\n                hooks.reverse()"),
