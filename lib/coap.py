@@ -652,10 +652,11 @@ def _packed_len(p, token):
 def _field(index):
     """A property of Message: packet[index]. What is assigned to code, mtype and mid is checked: None or an int."""
 
-    def read(self):
+    # index=index: with a default value these are smaller than closures
+    def read(self, index=index):
         return self.packet[index]
 
-    def assign(self, value):
+    def assign(self, value, index=index):
         if value is not None and index <= _MID:
             _check(("code", "mtype", "mid")[index - _CODE], value, 0, (255, 3, 65535)[index - _CODE])
         self.packet[index] = value
@@ -880,9 +881,8 @@ class Message:
         p = self.packet
         if p[_START]:
             _own(p)
-        p[_DATA][:] = b""
+        p[_DATA][:] = p[_TOKEN] = p[_PAYLOAD] = b""
         p[_END] = p[_LAST] = 0
-        p[_TOKEN] = p[_PAYLOAD] = b""
         return self
 
     @staticmethod
@@ -1016,9 +1016,10 @@ class Message:
             return opt.proxy_uri
         is_group = request is not self and is_multicast(request.remote)
         host, port = _host_and_port(request.remote if self.remote is None else self.remote)
-        if opt.uri_host is not None and not is_group:
+        name = opt.uri_host
+        if name is not None and not is_group:
             # _PLAIN[:-2]: a host has no ":" or "@" of its own
-            host = opt.uri_host if _is_ip_literal(opt.uri_host) else _quote((opt.uri_host,), "", _PLAIN[:-2])
+            host = name if _is_ip_literal(name) else _quote((name,), "", _PLAIN[:-2])
         if host is None:
             raise ValueError("the request has neither Uri-Host nor remote")
         port = opt.uri_port or port
@@ -1365,10 +1366,10 @@ class ReceptionRecord:
     is_acknowledged = has_responded = True
     answer_ms = None
 
-    def __init__(self, endpoint, message, remote, pertains_to, slot=-1):
+    def __init__(self, endpoint, message, pertains_to, slot=-1):
         self.endpoint = endpoint
         self.message = message
-        self.remote = remote
+        self.remote = message.packet[_REMOTE]
         self.mid = message.packet[_MID]
         self.pertains_to = pertains_to
         self.slot = slot  # in the table of duplicates
@@ -1426,7 +1427,7 @@ class ReceptionRecord:
             engine.extend(request, response)
         if _packed_len(response.packet, token) > engine.datagram_len:
             raise ValueError("the response is longer than datagram_len")
-        if _is_unwanted(request.packet, response.code):
+        if _unwanted(request.packet) >> (response.code >> 5) - 1 & 1:
             if is_con and not self.is_acknowledged:
                 self.ack()
         elif self.is_acknowledged:
@@ -1440,14 +1441,14 @@ class ReceptionRecord:
 
 
 def _unwanted(p):
-    """The No-Response of the request `p`: bit n - 1 for the class n of responses it does not want (RFC 7967)."""
+    """The No-Response of the request `p`: bit n - 1 for the class n of responses it does not want (RFC 7967).
+
+    Of a datagram it counts if its bit in _SEEN is set: coap_oscore clears that of an outer one.
+    """
+    if p[_START] and not p[_SEEN] & _HAS_NO_RESPONSE:
+        return 0
     at = _find(p, _NO_RESPONSE)
     return _uint(p[_DATA], at, p[_STOP]) if at >= 0 and p[_STOP] - at <= 1 else 0
-
-
-def _is_unwanted(p, code):
-    """Whether the request `p`, a datagram, wants no response of the class of `code` (RFC 7967 section 2.1)."""
-    return p[_SEEN] & _HAS_NO_RESPONSE and _unwanted(p) >> (code >> 5) - 1 & 1
 
 
 def _host(peer):
@@ -1466,9 +1467,9 @@ _STATE = const(-1)  # in the place of a method: the function that tells the ETag
 
 def _several(value):
     """`value` as a tuple: of the items of a tuple or list, else of one value alone; None stays None."""
-    if value is None or isinstance(value, tuple):
-        return value
-    return tuple(value) if isinstance(value, list) else (value,)
+    if isinstance(value, (tuple, list)):
+        return tuple(value)
+    return None if value is None else (value,)
 
 
 class Resource:
@@ -1655,26 +1656,18 @@ class _Duplicates:
                 return True
         return False
 
-    def note(self, p, slot, until_ms):
-        """Fill a slot; its reply is empty. Returns it."""
-        self.free(slot)
-        self.mids[slot] = p[_MID]
-        self.peers[slot] = p[_REMOTE]
-        self.until_ms[slot] = until_ms
-        return slot
-
     def keep(self, p, now_ms, until_ms):
         """Fill one of the `kept` slots; returns it, or -1 if none is free and none may be taken from another message.
 
         Not taken are those of other hosts, and of requests to which a response was promised.
         """
         host = _host(p[_REMOTE])
-        free = oldest = -1
+        taken = oldest = -1
         oldest_ms = mine = 0
         for slot in range(self.recent, len(self.mids)):
             left_ms = ticks_diff(self.until_ms[slot], now_ms)
             if self.mids[slot] < 0 or left_ms <= 0:
-                free = slot
+                taken = slot
             elif self.hosts[slot] == host:
                 mine += 1
                 if self.marks[slot] & _IS_NON:
@@ -1689,13 +1682,16 @@ class _Duplicates:
                 if is_oldest and not self.is_promised(self.mids[slot], self.peers[slot]):
                     oldest = slot
                     oldest_ms = left_ms
-        if free < 0 or mine >= self.kept_per_host:
-            free = oldest
-        if free >= 0:
-            self.note(p, free, until_ms)
-            self.marks[free] = p[_MTYPE]
-            self.hosts[free] = host
-        return free
+        if taken < 0 or mine >= self.kept_per_host:
+            taken = oldest
+        if taken >= 0:
+            self.free(taken)
+            self.mids[taken] = p[_MID]
+            self.marks[taken] = p[_MTYPE]
+            self.peers[taken] = p[_REMOTE]
+            self.hosts[taken] = host
+            self.until_ms[taken] = until_ms
+        return taken
 
     def free(self, slot):
         """Empty a slot, and let go of the memory of a long reply."""
@@ -1761,11 +1757,13 @@ def _serving(engine):
     fast: MicroPython reads locals several times as fast as attributes, and it would allocate a frame of this size
     in each call of a function, while that of a generator stays. The methods that it calls are Engine's, below.
     """
-    begin = engine._begin
+    # these first: the first 16 locals are read faster
+    reply = result = resource = refusal = asked = code = slot = seen = mid = start = None
     request = engine._request
     response = engine._response
     p = request.packet
     r = response.packet
+    begin = engine._begin
     if r[_START]:  # a handler has called its index(), which ended the generator before
         _own(r)
     routes = engine._routes
@@ -1778,11 +1776,12 @@ def _serving(engine):
     hooks = engine.hooks
     out = engine._out
     try:
-        reply = None  # a loop must not come first here: to CPython a Ctrl-C at its end is one before the `try`
-        pending = engine._pending  # not among the first 16 locals, which are read faster
+        # a loop must not come first here: to CPython a Ctrl-C at its end is one before the `try`
+        pending = engine._pending
         while True:
             refusal = asked = yield reply
             reply = result = None
+            slot = -1  # its place in the table of duplicates; -1: none
             mid = p[_MID]
             if asked <= 0:
                 code = p[_CODE]
@@ -1800,7 +1799,13 @@ def _serving(engine):
                 # Who is to answer it, or why not?
                 refusal = 0
                 if hooks and asked != _RENDER:
-                    refusal = engine._unwrap(p)
+                    data = p[_DATA]
+                    for hook in hooks["unwrap"]:
+                        refusal = hook(request)
+                        engine._is_unwrapped = p[_DATA] is not data
+                        if refusal:
+                            break
+                    data = None  # the frame of a generator stays
                     code = p[_CODE]
                     if asked:  # a request to a group begins no observation: its sender may never get the answer
                         p[_SEEN] &= ~(1 << _OBSERVE)
@@ -1820,21 +1825,26 @@ def _serving(engine):
                         continue
                 elif not resource.handlers[code] and not resource.handlers[0]:
                     refusal = METHOD_NOT_ALLOWED
-                # Note it, so that its duplicates are known; what was unwrapped must never be handled twice, a GET may
-                if code == GET and not engine._is_unwrapped and asked != _RENDER:
-                    slot = engine._slot = mid % recent
-                    replies[slot][:] = b""
-                    mids[slot] = mid
-                    peers[slot] = p[_REMOTE]
+                # Note it, so that its duplicates are known. GET, FETCH and what is refused may be handled twice; what
+                # was unwrapped must not
+                if asked != _RENDER:
                     tuning = engine.tuning
                     lifetime_ms = tuning.non_lifetime_ms if p[_MTYPE] else tuning.exchange_lifetime_ms
-                    until_ms[slot] = ticks_add(engine.now_ms, lifetime_ms)
-                    if engine._wake_ms is None:
-                        engine._wake_ms = until_ms[slot]
-                elif asked != _RENDER and not engine._note(p, refusal):
-                    if p[_MTYPE] == NON:
-                        continue
-                    refusal = SERVICE_UNAVAILABLE
+                    forget_ms = ticks_add(engine.now_ms, lifetime_ms)
+                    if (code == GET or code == FETCH or refusal) and not engine._is_unwrapped:
+                        slot = mid % recent
+                        replies[slot][:] = b""
+                        mids[slot] = mid
+                        peers[slot] = p[_REMOTE]
+                        until_ms[slot] = forget_ms
+                        if engine._wake_ms is None:
+                            engine._wake_ms = forget_ms
+                    else:
+                        slot = duplicates.keep(p, engine.now_ms, engine.wake(forget_ms))
+                        if slot < 0:
+                            if p[_MTYPE] == NON:
+                                continue
+                            refusal = SERVICE_UNAVAILABLE
             # What is the response?
             preset = refusal or _PRESET[code]
             if r[_DATA] or r[_END]:  # what _prepare does
@@ -1853,7 +1863,17 @@ def _serving(engine):
                 elif refusal == REQUEST_ENTITY_TOO_LARGE and not engine.sends_blocks:
                     response.opt.size1 = engine.datagram_len - _BESIDE_LEN
             elif (hooks or resource is None) and asked != _RENDER:
-                result = engine._offer(p, resource)
+                try:  # the extensions take it, or the application where there are no resources
+                    if hooks:
+                        for hook in hooks["request"]:
+                            result = hook(request, response)
+                            if result is not None:
+                                break
+                    if resource is None and result is None:
+                        engine.received = ReceptionRecord(engine, _view(p), None, slot)
+                except BaseException:
+                    duplicates.free(slot)  # no handler has run: who sends it again is served
+                    raise
             if result is None:
                 if resource is None:
                     continue
@@ -1888,12 +1908,14 @@ def _serving(engine):
                     elif _find(r, _CONTENT_FORMAT) < 0:
                         value = _uint_option(p, _ACCEPT) if seen & 1 << _ACCEPT else resource.formats[0]
                         _add(r, _CONTENT_FORMAT, _uint_bytes(value))
+            elif result is REPLY:
+                result = None
             if asked == _RENDER:
-                reply = None if result is REPLY else result
+                reply = result
                 continue
             if result is LATER:
                 if len(pending) < engine._limits[_MAX_PENDING]:
-                    forget_ms = engine.wake(until_ms[engine._slot])
+                    engine.wake(forget_ms)
                     # a group gets no errors: of it asked is -1, and this adds the bits of _NO_ERROR
                     pending.append((p[_REMOTE], _token(p), mid, forget_ms, _unwanted(p) | asked & _NO_ERROR))
                 else:
@@ -1901,17 +1923,17 @@ def _serving(engine):
                     _prepare(r, p, SERVICE_UNAVAILABLE)
                     response.opt.max_age = _RETRY_S
             # The datagram
-            if hooks and (result is None or result is REPLY):
+            if hooks and result is None:
                 engine.extend(request, response)
             start = p[_START]
             stop = start + r[_END]
-            if stop + len(r[_PAYLOAD]) >= engine.datagram_len and (result is None or result is REPLY):
+            if stop + len(r[_PAYLOAD]) >= engine.datagram_len and result is None:
                 if engine.log:
                     engine.log("the response is longer than datagram_len", len(r[_PAYLOAD]))
                 _prepare(r, p, INTERNAL_SERVER_ERROR)
-            if p[_SEEN] & _HAS_NO_RESPONSE and _is_unwanted(p, r[_CODE]):
+            if p[_SEEN] & _HAS_NO_RESPONSE and _unwanted(p) >> (r[_CODE] >> 5) - 1 & 1:
                 result = NO_RESPONSE
-            if result is not None and result is not REPLY:
+            if result is not None:  # NO_RESPONSE or LATER
                 if p[_MTYPE] == NON:
                     continue
                 reply = engine.empty(ACK, mid)
@@ -1929,7 +1951,6 @@ def _serving(engine):
                     out[3] = mid & 255
                     continue
                 out[0] |= ACK << 4
-            slot = engine._slot
             if slot >= 0:
                 if len(reply) <= _REPLY_LEN:
                     replies[slot][:] = reply
@@ -1949,10 +1970,9 @@ class Engine:
     """
 
     # In the class until they are set: the dict of an instance has 48 attributes in 59 places, so that MicroPython finds
-    # soon that a method is not among them; in a fuller one it would have to look further for each method that is called
-    on_end = None
+    # soon that a method is not among them. In a fuller one, as one of 47 attributes in 47 places, it would have to look
+    # further for each method that is called
     is_secure = False  # whether the transport protects all that comes and goes
-    is_closed = False
     overhead_len = 0  # bytes of a datagram that a response has to leave to an extension
 
     def __init__(
@@ -1973,7 +1993,7 @@ class Engine:
         self.random = random
         self.tuning = tuning or Tuning()
         self.datagram_len = _check("datagram_len", datagram_len, 48, 65507)
-        self.log = self.next_event_reason = self.peer = None  # peer: where the datagram that due() returned goes
+        self.log = self.on_end = self.next_event_reason = self.peer = None  # peer: see due
         self.received = None  # the ReceptionRecord of the latest receive, if it is for the application
         self.now_ms = 0  # the time of the latest receive or due
         self.resources = []
@@ -1982,8 +2002,8 @@ class Engine:
         self._extensions = []
         self._names = {}  # "host:port" -> address, as an Endpoint has looked it up
         self._critical = _CRITICAL  # critical options that no extension understands
-        self._is_in_handler = self._is_unwrapped = False  # the request in hand was unwrapped by an extension
-        self._slot = -1  # of the request in hand in the table of duplicates; -1: none
+        self.is_closed = self._is_in_handler = False
+        self._is_unwrapped = False  # whether an extension has unwrapped the request in hand
         self._routes = {}  # _path_key -> the latest Resource with it; None -> that of those whose last segment varies
         self._limits = (  # see _MAX_OPEN
             _check("transmissions", transmissions, 1, 4096),
@@ -2030,8 +2050,8 @@ class Engine:
         """
         extensions = self._extensions
         at = 0
-        while at < len(extensions) and extensions[at].rank < extension.rank:
-            at += 1
+        for each in extensions:
+            at += each.rank < extension.rank
         extensions.insert(at, extension)
         self._critical &= ~extension.understood
         for name in ("unwrap", "request", "response", "outgoing", "wrap", "incoming", "reset", "tick", "next_ms"):
@@ -2128,11 +2148,12 @@ class Engine:
         if len(queries) > _FILTERS:  # 200 in a datagram, with 20 resources, would take a quarter of a second on a PC
             return BAD_REQUEST
         for resource in self.resources:
-            passed = resource.link
+            link = resource.link
             for query in queries:
-                passed = passed and _matches(resource.link, query)
-            if passed:
-                links.append(resource.link)
+                if link and not _matches(link, query):
+                    link = None
+            if link:
+                links.append(link)
         if self.sends_blocks:
             return self.sends_blocks(links, len(self.resources))
         document = bytearray()
@@ -2175,10 +2196,7 @@ class Engine:
         """Answer a datagram longer than datagram_len, of which only header and token are looked at."""
         if _index(p, data[: 4 + (data[0] & 15)]) >= 0:
             return self.receive(data[:5], p[_REMOTE], self.now_ms)  # its first bytes are as malformed, and short
-        if p[_MTYPE] > NON:
-            return None
-        if 0 < p[_CODE] < 32:
-            self._slot = -1
+        if p[_MTYPE] <= NON and 0 < p[_CODE] < 32:
             return self._serve(REQUEST_ENTITY_TOO_LARGE)
         return self.empty(RST, p[_MID]) if p[_MTYPE] == CON else None
 
@@ -2195,31 +2213,6 @@ class Engine:
             if len(self._answers) < self._limits[_MAX_QUEUED]:
                 self._answers.append((bytes(reply), p[_REMOTE], at_ms))
                 self._is_calm = False
-
-    def _unwrap(self, p):
-        """Have the extensions unwrap the request; returns the code with which one refuses it, or 0."""
-        data = p[_DATA]
-        for hook in self.hooks["unwrap"]:
-            refusal = hook(self._request)
-            self._is_unwrapped = p[_DATA] is not data
-            if refusal:
-                return refusal
-        return 0
-
-    def _note(self, p, code):
-        """Note the request in the table of duplicates, its slot in _slot; returns False if there is no room.
-
-        code: with which it is refused, or 0. One that is refused may be refused twice, as a FETCH may be handled twice.
-        """
-        until_ms = self.wake(  # without a local for the lifetime, with which the frame would lie on the heap
-            ticks_add(self.now_ms, self.tuning.non_lifetime_ms if p[_MTYPE] else self.tuning.exchange_lifetime_ms)
-        )
-        duplicates = self._duplicates
-        if not self._is_unwrapped and (code or p[_CODE] == FETCH):
-            self._slot = duplicates.note(p, p[_MID] % duplicates.recent, until_ms)
-        else:
-            self._slot = duplicates.keep(p, self.now_ms, until_ms)
-        return self._slot >= 0
 
     def _refusal(self, p, resource, asked):
         """The code with which the request is refused before a handler sees it, or 0; -1: by silence."""
@@ -2270,24 +2263,6 @@ class Engine:
         next(serving)
         self._serve = serving.send
         return None if asked is None else serving.send(asked)
-
-    def _offer(self, p, resource):
-        """Offer the request to the extensions, and to the application if there are no resources.
-
-        Returns what the first extension that took it made of it, or None.
-        """
-        try:
-            if self.hooks:
-                for hook in self.hooks["request"]:
-                    result = hook(self._request, self._response)
-                    if result is not None:
-                        return result
-            if resource is None:
-                self.received = ReceptionRecord(self, _view(p), p[_REMOTE], None, self._slot)
-        except BaseException:
-            self._duplicates.free(self._slot)  # no handler has run: who sends it again is served
-            raise
-        return None
 
     def render(self, data, peer):
         """Answer the request in the datagram `data` (bytes) of `peer` once more, for a notification.
@@ -2380,42 +2355,41 @@ class Engine:
             self._is_calm = False
         slot = record.slot
         duplicates = self._duplicates
-        if record.message.mtype == CON:
-            if duplicates.mids[slot] == record.mid and duplicates.peers[slot] == record.remote:
+        # ... unless another message has taken its slot
+        if record.message.mtype == CON and duplicates.mids[slot] == record.mid:
+            if duplicates.peers[slot] == record.remote:
                 duplicates.remember(slot, packed)
 
     def acknowledge(self):
         """Acknowledge the request that the application was given last, if it is a CON that was left unanswered."""
         record = self.received
-        if record is not None and not record.is_acknowledged and not record.has_responded:
-            if record.message.mtype == CON:
-                record.ack()
+        if record and not record.is_acknowledged and not record.has_responded and record.message.mtype == CON:
+            record.ack()
         self.received = None
 
     # -- receiving what is no request
 
     def _receive_other(self, p):
         """Take an empty message or a response; returns the ACK or Reset to send back, or None."""
-        is_con = p[_MTYPE] == CON
+        mtype = p[_MTYPE]
+        reply = RST if mtype == CON else None  # a ping, or what makes no sense
         if not p[_CODE]:
-            if p[_MTYPE] >= ACK:
+            if mtype >= ACK:
                 self._receive_empty(p)
-            return self.empty(RST, p[_MID]) if is_con else None  # a ping
-        if p[_CODE] < 32 or p[_MTYPE] == RST:
-            return None
-        if is_con and self._duplicates.find(p, self.now_ms) >= 0:
-            return self.empty(ACK, p[_MID])
-        record = self._requester(p)
-        if record is None or not self._accept(record, p):
-            if p[_MTYPE] == ACK:
-                self._receive_empty(p)
-            is_con = is_con or p[_MTYPE] == NON and p[_SEEN] & 1 << _OBSERVE  # a notification: its server then stops
-            return self.empty(RST, p[_MID]) if is_con else None
-        if not is_con:
-            return None
-        until_ms = self.wake(ticks_add(self.now_ms, self.tuning.exchange_lifetime_ms))
-        self._duplicates.keep(p, self.now_ms, until_ms)
-        return self.empty(ACK, p[_MID])
+        elif p[_CODE] > 31 and mtype != RST:
+            if mtype == CON and self._duplicates.find(p, self.now_ms) >= 0:
+                return self.empty(ACK, p[_MID])
+            record = self._requester(p)
+            if record is None or not self._accept(record, p):
+                if mtype == ACK:
+                    self._receive_empty(p)
+                elif p[_SEEN] & 1 << _OBSERVE:  # a notification: its server then stops
+                    reply = RST
+            elif mtype == CON:
+                until_ms = self.wake(ticks_add(self.now_ms, self.tuning.exchange_lifetime_ms))
+                self._duplicates.keep(p, self.now_ms, until_ms)
+                reply = ACK
+        return self.empty(reply, p[_MID]) if reply else None
 
     def _accept(self, record, p):
         """Deliver the response `p` to `record`; returns False if it is to be rejected."""
@@ -2488,13 +2462,14 @@ class Engine:
 
     def deliver(self, record, message, error):
         """Hand a response or Reset to the application; it ends the exchange, unless that is with a group or parked."""
-        received = self.received = ReceptionRecord(self, message, message.packet[_REMOTE], record)
+        received = self.received = ReceptionRecord(self, message, record)
         if record.state == _PARKED:
             record.response = received
             return
         record.response = record.response or received
+        # without a sum of two tuples where it is the only one, as in most cases: that takes memory for a third
         record.responses = record.responses + (received,) if record.responses else (received,)
-        if record.remote == message.packet[_REMOTE]:
+        if record.remote == received.remote:
             self.end(record, error)
 
     # -- sending
@@ -2637,7 +2612,7 @@ class Engine:
         """The next datagram to send at `now_ms`, to the address in `peer`; None when there is no more."""
         self.now_ms = now_ms
         if self._wake_ms is not None and ticks_diff(now_ms, self._wake_ms) >= 0:
-            self._wake(now_ms)
+            self._tick(now_ms)
         for answer in self._answers:
             packed, self.peer, at_ms = answer
             if at_ms is None or ticks_diff(now_ms, at_ms) >= 0:
@@ -2712,7 +2687,7 @@ class Engine:
                     return record
         return None
 
-    def _wake(self, now_ms):
+    def _tick(self, now_ms):
         """Forget what is too old, let the extensions do what is due; note when to do so again, soon if one raised."""
         self._wake_ms = None
         duplicates = self._duplicates
@@ -2891,7 +2866,6 @@ class Endpoint(Engine):
         self._poller = select and (_Poll() if _ON_CPYTHON else select.poll())
         self._ready = select and self._poller.ipoll
         self._groups = {}  # socket registered as receiving for a group -> what join() was given
-        self._port = port
         self._bound_to = self._reopened_ms = None  # the address that the socket is bound to; when _reopen tried last
         # An empty datagram makes an ESP32's socket deaf: https://github.com/micropython/micropython-lib/issues/736
         self.reopens_on_empty = sys.platform == "esp32"
@@ -3105,8 +3079,9 @@ class Endpoint(Engine):
                 break
             self._send_datagram(packed)
         left_ms = self.next_ms(now_ms)
-        self._due_ms = None if left_ms is None else ticks_add(now_ms, left_ms)
+        self._due_ms = None
         if left_ms is not None:
+            self._due_ms = ticks_add(now_ms, left_ms)
             wait_ms = min(wait_ms, left_ms)
         # an exchange has ended: do not wait, for the caller may be waiting for just that one
         return 0 if len(self._open) + len(self._queue) < exchanges else wait_ms
@@ -3181,7 +3156,8 @@ class Endpoint(Engine):
         Joining again renews it, which an ESP32 needs when its WiFi was lost. Raises ValueError without a `port`, or
         for IPv6 on a board, whose firmware cannot; OSError if the system refuses.
         """
-        if not self._port or self._bound_to is None:
+        port = _host_and_port(self._bound_to)[1]
+        if not port:
             raise ValueError("a group sends to a port; give one to Endpoint")
         if self.socket is None:
             raise OSError("the endpoint has no socket now")
@@ -3189,7 +3165,7 @@ class Endpoint(Engine):
             raise ValueError(group + " is on each network: join() takes an interface")
         is_ipv6 = ":" in group
         scope = "%%%d" % interface if interface and is_ipv6 else ""
-        address = self._look_up(group + scope, self._port)
+        address = self._look_up(group + scope, port)
         if not is_multicast(address):
             raise ValueError("a group is 224.0.0.0 to 239.255.255.255 or begins with ff, not " + group)
         if not is_ipv6:
@@ -3276,7 +3252,6 @@ class Endpoint(Engine):
         """Send `message` to its remote and serve until that has ended; returns its record."""
         if self._is_in_handler:
             raise RuntimeError(_IN_HANDLER)
-        self.acknowledge()
         record = self.send(message, None, timeout_ms)
         try:
             self.wait(record)
@@ -3293,6 +3268,7 @@ class Endpoint(Engine):
             raise RuntimeError(_IN_HANDLER)
         if record.endpoint is not self:
             raise ValueError("the record is of another endpoint")
+        self.acknowledge()
         while not record.is_done():
             self._left = _BURST
             self._turn(ticks_ms(), _FAR_MS)

@@ -157,25 +157,20 @@ class Blocks:
 
     def __init__(self, engine, szx, transfers, per_host, body_len, sink_len, idle_ms, unverified_len, reuse_token):
         coap._check("szx", szx, 0, 6)
-        coap._check("transfers", transfers, 1, 4096)
-        coap._check("per_host", per_host, 1, 4096)
-        coap._check("body_len", body_len, 0, 1 << 32)
-        coap._check("sink_len", sink_len, 0, 1 << 32)
+        self.transfers = coap._check("transfers", transfers, 1, 4096)
+        self.per_host = coap._check("per_host", per_host, 1, 4096)
+        self.body_len = coap._check("body_len", body_len, 0, 1 << 32)
+        self.sink_len = coap._check("sink_len", sink_len, 0, 1 << 32)
         if idle_ms is None:
             idle_ms = max(_IDLE_MS, engine.tuning.max_transmit_span_ms)
-        coap._check("idle_ms", idle_ms, 1, 1 << 28)
+        self.idle_ms = coap._check("idle_ms", idle_ms, 1, 1 << 28)
         if unverified_len is not None:
             coap._check("unverified_len", unverified_len, 64, 65507)
+        self.unverified_len = unverified_len
         while szx and (16 << szx) + 64 > engine.datagram_len:
             szx -= 1
         self.engine = engine
         self.szx = szx
-        self.transfers = transfers
-        self.per_host = per_host
-        self.body_len = body_len
-        self.sink_len = sink_len
-        self.idle_ms = idle_ms
-        self.unverified_len = unverified_len
         self.reuse_token = reuse_token
         self.bodies = {}  # by key
         self.handlers = {}  # Resource -> what opens a sink for it

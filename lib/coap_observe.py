@@ -111,17 +111,16 @@ class Observe:
     understood = 0
 
     def __init__(self, engine, observers, per_host, observations, interval_ms, confirm_ms, request_len):
-        coap._check("observers", observers, 0, 4096)
-        coap._check("per_host", per_host, 1, 4096)
-        coap._check("observations", observations, 0, 4096)
-        coap._check("interval_ms", interval_ms, 1, 600000)
-        coap._check("confirm_ms", confirm_ms, 1, _DAY_MS)
-        coap._check("request_len", request_len, 0, 65507)
+        self._limits = (
+            coap._check("observers", observers, 0, 4096),
+            coap._check("per_host", per_host, 1, 4096),
+            coap._check("observations", observations, 0, 4096),
+            coap._check("request_len", request_len, 0, 65507),
+        )
+        self.interval_ms = coap._check("interval_ms", interval_ms, 1, 600000)
+        self.confirm_ms = coap._check("confirm_ms", confirm_ms, 1, _DAY_MS)
         self.engine = engine
         self.observations = []  # the Observations that have not ended
-        self._limits = observers, per_host, observations, request_len
-        self.interval_ms = interval_ms
-        self.confirm_ms = confirm_ms
         self.observers = []  # the one looked at longest ago first
         self.hosts = {}  # address without port -> those of its observers
         self.number = coap._uint(engine.random(3), 0, 3)  # of the latest notification

@@ -675,7 +675,7 @@ class Oscore:
                 self._leave_open(request.packet, response)
             return
         if request is not None:
-            if not coap._is_unwanted(request.packet, r[_CODE]):
+            if not coap._unwanted(request.packet) >> (r[_CODE] >> 5) - 1 & 1:
                 request.packet[_SEEN] &= ~_HAS_NO_RESPONSE  # what is inside decides, not the outer code
             elif not exchange.is_observed and coap._find(r, _OBSERVE) < 0:  # it will not leave
                 _replace(r, coap.Message(r[_CODE]).packet)

@@ -295,6 +295,20 @@ def test_wait_when_the_exchange_ends_as_the_next_to_its_peer_begins_then_it_retu
         check.eq((first.error, clock.now_ms, len(transport.sent)), (coap.Timeout, 1000, 2))
 
 
+def test_wait_when_process_gave_a_record_before_then_it_is_not_given_again():
+    """RFC 7252 section 4.5: what came once is handled once, a request and a response; and section 4.2: an empty ACK."""
+    for is_answered in False, True:
+        with fake.Clock():
+            endpoint, transport = application(get(7))
+            first = endpoint.process(0)
+            if is_answered:
+                first.respond(payload="text")
+            record = endpoint.send(coap.Message(coap.GET, mtype=coap.NON), PEER, 1000)
+            endpoint.wait(record)
+            check.eq([data for data, _ in transport.sent][0], reply(7) if is_answered else empty(coap.ACK, 7))
+            check.eq((first.mid, record.error, endpoint.process(0)), (7, coap.Timeout, None))
+
+
 # ---- several transports ----
 
 

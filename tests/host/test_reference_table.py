@@ -48,7 +48,7 @@ SAMPLES = {
     "Engine": ENGINE,
     "Endpoint": coap.Endpoint(sock=fake.Transport()),
     "TransmissionRecord": ENGINE.send(coap.Message(coap.GET), fake.PEER),
-    "ReceptionRecord": coap.ReceptionRecord(ENGINE, coap.Message(), fake.PEER, None),
+    "ReceptionRecord": coap.ReceptionRecord(ENGINE, coap.Message(), None),
 }
 
 
