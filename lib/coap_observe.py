@@ -433,7 +433,7 @@ class Observation:
             return False
         try:
             self._begin(record)
-        except MemoryError:
+        except BaseException:  # no memory, or Ctrl-C
             record.cancel()
             raise
         engine.end(earlier, None)
@@ -543,7 +543,7 @@ def observe(endpoint, uri, on_notification=None, method=_GET, **options):
     try:
         observation = Observation(extension, record, on_notification)
         extension.observations.append(observation)
-    except MemoryError:
+    except BaseException:  # no memory, or Ctrl-C: its record without it would raise at each response
         record.cancel()
         raise
     return observation
