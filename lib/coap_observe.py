@@ -134,7 +134,9 @@ class Observe:
         """Tell the observers of `path` ("sensors/temp") that it has changed; the next process() sends what it is then.
 
         confirmable: by CON, sent again until it is acknowledged. Otherwise by NON, at most one in `interval_ms` to
-        each observer: states between are skipped. Allowed in handlers. Allocates about 600 bytes for a moment.
+        each observer: states between are skipped. Allowed in handlers, but not in what a timer, a pin or
+        micropython.schedule calls: it may be overlooked until the next event there. Allocates about 600 bytes for a
+        moment.
         Raises ValueError if there is no resource with obs=True at `path`, TypeError if `confirmable` is no bool.
         """
         coap._check_type("confirmable", confirmable, bool)
