@@ -305,7 +305,7 @@ class Observe:
                 if left_ms <= 0:  # one at a time: due() sends it before the next is made
                     try:
                         self._transmit(observer, now_ms)
-                    except MemoryError:
+                    except (MemoryError, KeyboardInterrupt):
                         observer[_MARK] |= mark
                         raise
                     return
