@@ -133,7 +133,9 @@ class Observe:
         """Tell the observers of `path` ("sensors/temp") that it has changed; the next process() sends what it is then.
 
         confirmable: by CON, sent again until it is acknowledged. Otherwise by NON, at most one in `interval_ms` to
-        each observer: states between are skipped. Allowed in handlers. Allocates about 600 bytes for a moment.
+        each observer: states between are skipped. Allowed in handlers, but not in what a timer, a pin or
+        micropython.schedule calls: it may be overlooked until the next event there. Allocates about 600 bytes for a
+        moment.
         Raises ValueError if there is no resource with obs=True at `path`, TypeError if `confirmable` is no bool.
         """
         coap._check_type("confirmable", confirmable, bool)
@@ -302,7 +304,7 @@ class Observe:
                 if left_ms <= 0:  # one at a time: due() sends it before the next is made
                     try:
                         self._transmit(observer, now_ms)
-                    except MemoryError:
+                    except (MemoryError, KeyboardInterrupt):
                         observer[_MARK] |= mark
                         raise
                     return
@@ -432,7 +434,7 @@ class Observation:
             return False
         try:
             self._begin(record)
-        except MemoryError:
+        except BaseException:  # no memory, or Ctrl-C
             record.cancel()
             raise
         engine.end(earlier, None)
@@ -542,7 +544,7 @@ def observe(endpoint, uri, on_notification=None, method=_GET, **options):
     try:
         observation = Observation(extension, record, on_notification)
         extension.observations.append(observation)
-    except MemoryError:
+    except BaseException:  # no memory, or Ctrl-C: its record without it would raise at each response
         record.cancel()
         raise
     return observation

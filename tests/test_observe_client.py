@@ -457,15 +457,16 @@ def test_cancel_when_the_queue_is_full_then_it_ends_at_once():
 
 
 class NoMemory:
-    """In a `with`, an Observation finds no memory for the time of its next registration."""
+    """In a `with`, an Observation finds no memory for the time of its next registration, or `error` comes there."""
 
-    def __init__(self, engine):
+    def __init__(self, engine, error=MemoryError):
         self.engine = engine
+        self.error = error
         self.random = engine.random
 
     def draw(self, n):
         if n == 2:
-            raise MemoryError
+            raise self.error
         return self.random(n)
 
     def __enter__(self):
@@ -475,27 +476,29 @@ class NoMemory:
         self.engine.random = self.random
 
 
-def test_observe_when_there_is_no_memory_then_nothing_is_sent():
-    """observe(): what it could not return must not go on."""
-    client = Observing(observes=False)
-    with NoMemory(client.engine):
-        check.raises(MemoryError, coap_observe.observe, client.engine, None, client.hear, remote=PEER)
-    check.eq((client.due(), client.engine._queue, client.extension.observations), ([], [], []))
+def test_observe_when_there_is_no_memory_or_a_ctrl_c_then_nothing_is_sent():
+    """observe(): what it could not return must not go on; the response to it would raise out of process()."""
+    for error in MemoryError, KeyboardInterrupt:
+        client = Observing(observes=False)
+        with NoMemory(client.engine, error):
+            check.raises(error, coap_observe.observe, client.engine, None, client.hear, remote=PEER)
+        check.eq((client.due(), client.engine._queue, client.extension.observations), ([], [], []))
 
 
-def test_registration_when_there_was_no_memory_to_repeat_it_then_it_is_repeated_later():
+def test_registration_when_there_was_no_memory_or_a_ctrl_c_then_it_is_repeated_later():
     """RFC 7641 section 3.3.1: the observation is as it was, and lasts."""
-    client = Observing()
-    client.answer()
-    client.now_ms = coap.ticks_add(client.now_ms, STALE_MS + 10000)
-    with NoMemory(client.engine):
-        check.raises(MemoryError, client.engine.due, client.now_ms)
-        check.eq((client.engine._queue, client.observation.is_done()), ([], False))
-    client.now_ms = coap.ticks_add(client.now_ms, 1000)
-    client.request = client.due()[0]
-    check.eq(client.request.opt.observe, 0)
-    client.answer(payload=b"again")
-    check.eq((client.heard, len(client.engine._open)), ([b"first", b"again"], 1))
+    for error in MemoryError, KeyboardInterrupt:
+        client = Observing()
+        client.answer()
+        client.now_ms = coap.ticks_add(client.now_ms, STALE_MS + 10000)
+        with NoMemory(client.engine, error):
+            check.raises(error, client.engine.due, client.now_ms)
+            check.eq((client.engine._queue, client.observation.is_done()), ([], False))
+        client.now_ms = coap.ticks_add(client.now_ms, 1000)
+        client.request = client.due()[0]
+        check.eq(client.request.opt.observe, 0)
+        client.answer(payload=b"again")
+        check.eq((client.heard, len(client.engine._open)), ([b"first", b"again"], 1))
 
 
 def test_cancel_when_there_was_no_memory_then_it_ends_when_it_would_register_again():

@@ -807,6 +807,18 @@ def test_notify_when_called_in_a_handler_then_it_only_marks():
     check.eq(all_shown(server.due()), [(NON, coap.CONTENT, True, b"7")])
 
 
+def test_notify_when_a_ctrl_c_ends_the_handler_then_the_state_is_sent_by_the_next_process():
+    """RFC 7641 section 1.3: the last state arrives, whoever has interrupted the program meanwhile."""
+    server = Observed()
+    server.ask()
+    server.state = fake.raiser(KeyboardInterrupt())
+    server.engine.notify("t")
+    check.raises(KeyboardInterrupt, server.due)
+    server.state = b"1"
+    server.now_ms += 3000
+    check.eq([message.payload for message in server.due()], [b"1"])
+
+
 def test_notify_when_the_path_is_not_observable_then_the_caller_is_told():
     """A typing error must not be silent."""
     server = Observed()
