@@ -21,6 +21,7 @@ import ast
 import contextlib
 import hashlib
 import re
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -362,7 +363,7 @@ def main(words):
     options = arguments(words)
     try:
         if not options.port or not options.platform:
-            usage = f"make deploy PORT={options.port or '...'} P=" + "|".join(PLATFORMS)
+            usage = f"make deploy PORT={shlex.quote(options.port or '...')} P=" + "|".join(PLATFORMS)
             raise DeviceError(f"say which board: {usage}" + ("" if options.port else f"; {describe_ports()}"))
         deploy(options.port, options.platform, options.chosen.split(), options.wait_s, options.new_keys)
     except BoardFull as full:

@@ -29,7 +29,7 @@ Exit codes:
   6    the name of the host is not known
   7    the host cannot be reached, or nothing listens there
   8    an answer that cannot be used, or not what was asked for
-  130  Ctrl-C
+  130  Ctrl-C; but observe and ping end by it, with 0 or 2
   141  the reader of the output has gone
 """
 
