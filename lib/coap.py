@@ -1870,7 +1870,7 @@ def _serving(engine):
                             if result is not None:
                                 break
                     if resource is None and result is None:
-                        engine.received = ReceptionRecord(engine, _view(p), None, slot)
+                        engine._hand_over(p, slot)
                 except BaseException:
                     duplicates.free(slot)  # no handler has run: who sends it again is served
                     raise
@@ -2263,6 +2263,10 @@ class Engine:
         next(serving)
         self._serve = serving.send
         return None if asked is None else serving.send(asked)
+
+    def _hand_over(self, p, slot):
+        """Give the request to the application. Not in _serving, whose frame stays: what it held once would stay, too."""
+        self.received = ReceptionRecord(self, _view(p), None, slot)
 
     def render(self, data, peer):
         """Answer the request in the datagram `data` (bytes) of `peer` once more, for a notification.
