@@ -2265,7 +2265,7 @@ class Engine:
         return None if asked is None else serving.send(asked)
 
     def _hand_over(self, p, slot):
-        """Give the request to the application. Not in _serving, whose frame stays: what it held once would stay, too."""
+        """Give the request to the application. Not in _serving: its frame stays, and what was in it once, too."""
         self.received = ReceptionRecord(self, _view(p), None, slot)
 
     def render(self, data, peer):
